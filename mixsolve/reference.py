@@ -180,8 +180,8 @@ def _shares(sample_weight: Any, n_samples: int) -> NDArray[np.float64]:
     """The sample weights, normalised to sum 1; through their largest, so that no magnitude overflows."""
     if sample_weight is None:
         return np.full(n_samples, 1 / n_samples)
-    scaled = np.asarray(sample_weight, dtype=np.float64)
-    scaled = scaled / scaled.max()
+    scaled = np.array(sample_weight, dtype=np.float64)
+    scaled /= scaled.max()
     scaled /= scaled.sum()
     return scaled
 
