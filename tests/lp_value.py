@@ -13,15 +13,22 @@ from scipy.sparse import csr_array
 def lp_value_interval(losses, row_offsets=None, sample_weight=None):
     """Proved (lower, upper) bounds of ``min_w sum_i s_i max_j <w, losses[:, i, j]>`` over the simplex."""
     rows, offsets = _flatten(np.asarray(losses, dtype=np.float64), row_offsets)
-    n_samples = len(offsets) - 1
-    share = np.full(n_samples, 1.0) if sample_weight is None else np.asarray(sample_weight, dtype=np.float64)
+    weights, mass = lp_equilibrium(losses, row_offsets, sample_weight)
+    share = np.add.reduceat(mass, offsets[:-1])
+    upper = share @ np.maximum.reduceat(weights @ rows, offsets[:-1])
+    return float(np.min(rows @ mass)), float(upper)
+
+
+def lp_equilibrium(losses, row_offsets=None, sample_weight=None):
+    """Optimal weights (n_classifiers,) and the attacker's mass on every row (n_rows,), of sum 1."""
+    rows, offsets = _flatten(np.asarray(losses, dtype=np.float64), row_offsets)
+    share = (
+        np.ones(len(offsets) - 1) if sample_weight is None else np.asarray(sample_weight, dtype=np.float64)
+    )
     share = share / share.sum()
     solution = _solve(rows, offsets, share)
     weights = np.clip(solution.x[: rows.shape[0]], 0.0, None)
-    weights /= weights.sum()
-    upper = share @ np.maximum.reduceat(weights @ rows, offsets[:-1])
-    lower = np.min(rows @ _attacker(-solution.ineqlin.marginals, offsets, share))
-    return float(lower), float(upper)
+    return weights / weights.sum(), _attacker(-solution.ineqlin.marginals, offsets, share)
 
 
 def _flatten(losses, row_offsets):
