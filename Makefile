@@ -1,0 +1,67 @@
+# make demo         set up .venv, then play the two games: pictures and a report
+# make test         set up .venv, then run the suite
+# make test-large   the tests that need minutes or gigabytes
+# make lint         ruff and mypy            make format   rewrite to the house format
+# make bench-toy    every benchmark at toy size
+# make build        recompile what changed in csrc/, in place
+# make clean        remove builds and caches (keeps .venv)
+#
+# PYTHON=python3.12 make test   chooses the interpreter that .venv is made from.
+
+PYTHON ?= python3
+DEMO_OUTPUT ?= demo-output
+PY := .venv/bin/python
+
+# Named after this folder: an environment that came here with a copied or moved checkout is installed anew.
+STAMP := .venv/.installed-$(shell pwd | cksum | cut -d' ' -f1)
+
+.PHONY: demo test test-large lint format bench-toy build clean
+.NOTPARALLEL:
+
+demo: build
+	$(PY) -m mixsolve demo --out $(DEMO_OUTPUT)
+
+test: build
+	$(PY) -m pytest
+
+test-large: build
+	$(PY) -m pytest -m large
+
+lint: $(STAMP)
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+
+format: $(STAMP)
+	$(PY) -m ruff check --fix .
+	$(PY) -m ruff format .
+
+bench-toy: build
+	$(PY) -m pytest tests/test_benchmarks.py
+
+build: $(STAMP)
+	@$(PY) setup.py --quiet build_ext --inplace
+
+clean:
+	rm -rf build dist *.egg-info mixsolve/_native.*.so
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
+	find . -path ./.venv -prune -o -name __pycache__ -type d -exec rm -rf {} +
+
+# The small tools first: a missing compiler or missing headers then shows at once, not after a large download.
+$(STAMP): pyproject.toml
+	@command -v $(PYTHON) >/dev/null || { echo "mixsolve needs Python 3.10 or newer, and $(PYTHON) was not found."; \
+	  echo "Install it (Debian, Ubuntu: sudo apt install python3 python3-venv python3-dev)"; \
+	  echo "or name one: make PYTHON=/path/to/python3"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { \
+	  echo "mixsolve needs Python 3.10 or newer; $(PYTHON) is $$($(PYTHON) --version 2>&1)."; \
+	  echo "Name a newer one: make PYTHON=/path/to/python3"; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { echo "$(PYTHON) cannot make virtual environments."; \
+	  echo "Install its venv module (Debian, Ubuntu: sudo apt install python3-venv)"; exit 1; }
+	@$(PY) -c 'import pip' 2>/dev/null || { echo "Making .venv"; $(PYTHON) -m venv --clear .venv; }
+	@echo "Installing the build tools into .venv"
+	@$(PY) -m pip install --quiet "setuptools>=77" "pybind11>=2.13" "ninja>=1.11"
+	@$(PY) setup.py --quiet build_ext --inplace
+	@echo "Installing mixsolve and its development dependencies into .venv (the first time takes some minutes)"
+	@$(PY) -m pip install --quiet --no-build-isolation --editable ".[dev]"
+	@rm -f .venv/.installed-*
+	@touch $@

@@ -1,0 +1,69 @@
+"""Certified optimal mixtures of classifiers against an adversary who sees the mixture.
+
+The way in is :func:`fit_mixture`. Names are loaded on first use, so that importing the package costs nothing
+that a program does not use.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mixsolve.fit import compare_mixtures, fit_mixture
+    from mixsolve.passes import WorstCase, smoothed_value_and_grad, worst_case
+    from mixsolve.results import AttackStrategy, MixtureResult, Progress, Status
+    from mixsolve.solvers import Fista, LinearProgram, OracleAnswer, OracleSubgradient
+    from mixsolve.table import LossTable
+    from mixsolve.verification import load_result, verify
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "AttackStrategy",
+    "Fista",
+    "LinearProgram",
+    "LossTable",
+    "MixtureResult",
+    "OracleAnswer",
+    "OracleSubgradient",
+    "Progress",
+    "Status",
+    "WorstCase",
+    "__version__",
+    "compare_mixtures",
+    "fit_mixture",
+    "load_result",
+    "smoothed_value_and_grad",
+    "verify",
+    "worst_case",
+]
+
+_HOME = {
+    "AttackStrategy": "results",
+    "Fista": "solvers",
+    "LinearProgram": "solvers",
+    "LossTable": "table",
+    "MixtureResult": "results",
+    "OracleAnswer": "solvers",
+    "OracleSubgradient": "solvers",
+    "Progress": "results",
+    "Status": "results",
+    "WorstCase": "passes",
+    "compare_mixtures": "fit",
+    "fit_mixture": "fit",
+    "load_result": "verification",
+    "smoothed_value_and_grad": "passes",
+    "verify": "verification",
+    "worst_case": "passes",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'mixsolve' has no attribute {name!r}")
+    value = getattr(import_module(f"mixsolve.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
