@@ -1,7 +1,7 @@
 # make demo         set up .venv, then play the two games: pictures and a report
 # make test         set up .venv, then run the suite
 # make test-large   the tests that need minutes or gigabytes
-# make lint         ruff and mypy            make format   rewrite to the house format
+# make lint         ruff, mypy, clang-format      make format   rewrite to the house format
 # make bench-toy    every benchmark at toy size
 # make build        recompile what changed in csrc/, in place
 # make clean        remove builds and caches (keeps .venv)
@@ -11,6 +11,7 @@
 PYTHON ?= python3
 DEMO_OUTPUT ?= demo-output
 PY := .venv/bin/python
+CXX_FILES := $(shell find csrc -name '*.h' -o -name '*.cpp')
 
 # Named after this folder: an environment that came here with a copied or moved checkout is installed anew.
 STAMP := .venv/.installed-$(shell pwd | cksum | cut -d' ' -f1)
@@ -31,10 +32,12 @@ lint: $(STAMP)
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
+	.venv/bin/clang-format --dry-run --Werror $(CXX_FILES)
 
 format: $(STAMP)
 	$(PY) -m ruff check --fix .
 	$(PY) -m ruff format .
+	.venv/bin/clang-format -i $(CXX_FILES)
 
 bench-toy: build
 	$(PY) -m pytest tests/test_benchmarks.py

@@ -15,7 +15,7 @@ PACKAGE = ROOT / "mixsolve"
 
 # Lowest first: a part imports from its own layer and from those before it.
 LAYERS = (
-    ("_native", "reference", "results", "simplex"),
+    ("_native", "documents", "reference", "results", "simplex"),
     ("table",),
     ("passes",),
     ("strategy",),
