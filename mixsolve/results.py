@@ -119,9 +119,9 @@ class AttackStrategy(ABC):
 class MixtureResult:
     """An optimal, or best known, mixture with the certificate that says how good it is.
 
-    The value of the table's game lies in ``[lower_bound, value]``: `value` is what `weights` guarantees against
-    every attack of the table, `lower_bound` what `attack` inflicts on every mixture, both from float64 scores.
-    Against attacks that are not in the table only the lower bound survives.
+    The value of the table's game lies in ``[lower_bound, value]``: `value` is what `weights` guarantees
+    against every attack of the table, `lower_bound` what `attack` inflicts on every mixture, both from
+    float64 scores. Against attacks that are not in the table only the lower bound survives.
     """
 
     weights: NDArray[np.float64]

@@ -120,7 +120,7 @@ def check_simplex(weights: Any, n_classifiers: int, name: str = "start") -> NDAr
         If it has another shape, is not finite, has a negative entry, or does not sum to 1.
     """
     point = np.asarray(weights)
-    if point.dtype.kind not in "fiub":
+    if point.dtype.kind not in "fiu":
         raise TypeError(f"`{name}` must be an array of real numbers; got type {point.dtype}")
     if point.shape != (n_classifiers,):
         raise ValueError(

@@ -1,0 +1,171 @@
+"""Storage types of a table, and how arrays from NumPy, torch and others become one without being copied."""
+
+from __future__ import annotations
+
+import math
+from enum import IntEnum
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mixsolve import _native
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+_CPU_DEVICES = (1, 3)  # DLPack's kDLCPU and kDLCUDAHost: page-locked memory is the CPU's too
+_ACCEPTED = "float64, float32, float16, bfloat16, bool or integers"
+
+
+class Storage(IntEnum):
+    """Number types that a pass reads as they are stored. The numbers are those of `csrc/loss_table.h`."""
+
+    FLOAT64 = 0
+    FLOAT32 = 1
+    FLOAT16 = 2
+    BFLOAT16 = 3
+
+    @property
+    def itemsize(self) -> int:
+        """Bytes per loss."""
+        return (8, 4, 2, 2)[self]
+
+
+def view_losses(losses: Any) -> tuple[NDArray[Any], Storage | None]:
+    """The user's losses as an array over the same memory, and their storage type.
+
+    Parameters
+    ----------
+    losses : array
+        NumPy array, nested sequence, or object with ``__dlpack__`` in CPU memory.
+
+    Returns
+    -------
+    array : ndarray
+        bfloat16 as its bits in uint16.
+    storage : Storage or None
+        None for bool and integers, which need a conversion.
+
+    Raises
+    ------
+    TypeError
+        If the numbers are of another type, or the array is masked.
+    ValueError
+        If the array is in the memory of another device, or a nested sequence is not rectangular.
+    """
+    if isinstance(losses, np.ma.MaskedArray):
+        raise TypeError("`losses` must be an array without a mask; got a masked array; fill it first")
+    if isinstance(losses, np.ndarray):
+        array = losses.view(np.ndarray)
+    elif hasattr(losses, "__dlpack__") or hasattr(losses, "__cuda_array_interface__"):
+        _refuse_other_devices(losses)
+        imported = losses.detach() if getattr(losses, "requires_grad", False) else losses
+        try:
+            array, number, _, _ = _native.import_dlpack(imported)
+            return array.view(), Storage(number)
+        except TypeError:  # bool and integers
+            array = np.from_dlpack(imported)
+    else:
+        try:
+            array = np.asarray(losses)
+        except ValueError as error:
+            raise ValueError(
+                f"`losses` must be a rectangular array; got nested sequences ({error})"
+            ) from error
+    return _by_type(array)
+
+
+def make_readable(
+    array: NDArray[Any], storage: Storage | None, scale: float = 1.0, offset: float = 0.0
+) -> tuple[NDArray[Any], Storage]:
+    """An array that the pass can read, from one that `view_losses` found; the same memory where possible.
+
+    Floating types keep any stride along classifiers and samples; they are copied once only if the last axis
+    is not contiguous, the data are not aligned or the byte order is foreign. bool and integers of up to 16
+    bits are converted once to float32, wider ones to float64, exactly. A `scale` or `offset` makes a copy
+    ``scale * array + offset``, in float64 for float64 and wide integers, else in float32.
+
+    Parameters
+    ----------
+    array : ndarray, (n_classifiers, ...)
+    storage : Storage or None
+        None for bool and integers.
+    scale, offset : float
+        Finite.
+
+    Returns
+    -------
+    array : ndarray
+        Last axis contiguous, read only.
+    storage : Storage
+
+    Raises
+    ------
+    ValueError
+        If `scale` or `offset` is not finite, or an integer is beyond 2**53.
+    """
+    for name, number in (("scale", scale), ("offset", offset)):
+        if not math.isfinite(number):
+            raise ValueError(f"`{name}` must be finite; got {number}")
+    if not array.dtype.isnative:
+        array = array.astype(array.dtype.newbyteorder("="))
+    if storage is None or (scale, offset) != (1.0, 0.0):
+        array, storage = _convert(array, storage, scale, offset)
+    array = _with_contiguous_rows(array)
+    array.setflags(write=False)
+    return array, storage
+
+
+def widen(array: NDArray[Any], storage: Storage) -> NDArray[np.float64]:
+    """Stored numbers as float64, exactly."""
+    if storage is Storage.BFLOAT16:
+        bits = np.ascontiguousarray(array).astype(np.uint32) << np.uint32(16)
+        return bits.view(np.float32).astype(np.float64)
+    return array.astype(np.float64)
+
+
+def _by_type(array: NDArray[Any]) -> tuple[NDArray[Any], Storage | None]:
+    kind, name = array.dtype.kind, array.dtype.name
+    if name == "bfloat16":
+        return array.view(np.uint16), Storage.BFLOAT16
+    if kind == "f" and name in ("float64", "float32", "float16"):
+        return array.view(), Storage[name.upper()]
+    if kind in "biu":
+        return array.view(), None
+    raise TypeError(f"`losses` must hold {_ACCEPTED}; got type {array.dtype}")
+
+
+def _refuse_other_devices(losses: Any) -> None:
+    device, number = losses.__dlpack_device__() if hasattr(losses, "__dlpack_device__") else (2, 0)
+    if int(device) not in _CPU_DEVICES:
+        kind = "CUDA device" if int(device) == 2 else f"device of DLPack type {int(device)}, number"
+        raise ValueError(
+            f"`losses` must be in CPU memory; got an array on {kind} {number}; copy it to the CPU first"
+        )
+
+
+def _convert(
+    array: NDArray[Any], storage: Storage | None, scale: float, offset: float
+) -> tuple[NDArray[Any], Storage]:
+    """``scale * array + offset`` in floating point, one classifier at a time."""
+    narrow = array.dtype.itemsize <= 2 or storage is Storage.FLOAT32
+    if storage is None and array.dtype.itemsize == 8 and array.size:
+        largest = max(abs(int(array.min())), abs(int(array.max())))
+        if largest > 2**53:
+            raise ValueError(f"`losses` must be exact in float64 (integers up to 2**53); got {largest}")
+    converted = np.empty(array.shape, dtype=np.float32 if narrow else np.float64)
+    with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is reported by the first pass
+        for plane, target in zip(array, converted, strict=True):
+            exact = plane.astype(np.float64) if storage is None else widen(plane, storage)
+            target[...] = scale * exact + offset
+    return converted, Storage.FLOAT32 if narrow else Storage.FLOAT64
+
+
+def _with_contiguous_rows(array: NDArray[Any]) -> NDArray[Any]:
+    if not array.flags.aligned:
+        return np.array(array, order="C")
+    if array.ndim == 0 or array.strides[-1] == array.itemsize:
+        return array
+    if array.shape[-1] == 1:  # the stride of an axis of length 1 means nothing: say that it is contiguous
+        return np.lib.stride_tricks.as_strided(array, strides=(*array.strides[:-1], array.itemsize))
+    return np.ascontiguousarray(array)

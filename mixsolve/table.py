@@ -1,0 +1,237 @@
+"""The loss table: one view of the user's array, checked once at the edge."""
+
+from __future__ import annotations
+
+import hashlib
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mixsolve import _native
+from mixsolve.inputs import (
+    check_attack_prior,
+    check_loss_shape,
+    check_row_offsets,
+    check_sample_weight,
+    check_temperature,
+    prior_total,
+)
+from mixsolve.storage import Storage, make_readable, view_losses, widen
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["LossTable", "Storage", "as_table", "check_temperature"]
+
+
+class LossTable:
+    """Losses of every classifier on every attack, with the weights and priors that belong to them.
+
+    ``losses[k, i, j]`` is the loss of classifier k on attack j against sample i. The table is a view, read as
+    it is stored; it must not change while it is in use. The first pass finds losses that are not finite.
+
+    Parameters
+    ----------
+    losses : array, (n_classifiers, n_samples, n_attacks), or (n_classifiers, n_rows) with `row_offsets`
+        NumPy array (`numpy.memmap` included), or an object with ``__dlpack__`` in CPU memory such as a torch
+        tensor. float64, float32, float16 and bfloat16 are read as stored, with any stride along classifiers
+        and samples, 0 and negative included; if attacks are not contiguous the array is copied once. bool and
+        integers are converted once: up to 16 bits to float32, wider ones to float64.
+    row_offsets : array of int, (n_samples + 1,), optional
+        Sample i owns the rows ``row_offsets[i]:row_offsets[i + 1]``, at least one.
+    sample_weight : array, (n_samples,), optional
+        Non-negative, not all zero; normalised to sum 1. Uniform by default.
+    attack_prior : array, one plane: (n_samples, n_attacks) or (n_rows,), optional
+        Positive; sums to 1 over the attacks of each sample within 1e-6, the rest of which is normalised away.
+        Uniform by default.
+    scale, offset : float
+        The losses are ``scale * losses + offset``; other values than 1 and 0 make a copy, in float64 for
+        float64 and wide integers, else in float32.
+
+    Attributes
+    ----------
+    array : ndarray
+        The losses as stored, bfloat16 as its bits in uint16. Read only.
+    storage : Storage
+    n_classifiers, n_samples, n_rows : int
+    n_attacks : int or None
+        None when ragged.
+    row_offsets : ndarray of int64, (n_samples + 1,), or None
+    attack_prior : ndarray of float32 or float64, or None
+        As given, C-contiguous.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Naming the argument, what is required and what was given.
+    """
+
+    def __init__(
+        self,
+        losses: Any,
+        *,
+        row_offsets: Any = None,
+        sample_weight: Any = None,
+        attack_prior: Any = None,
+        scale: float = 1.0,
+        offset: float = 0.0,
+    ) -> None:
+        array, storage = view_losses(losses)
+        check_loss_shape(array.shape, ragged=row_offsets is not None)
+        self.array, self.storage = make_readable(array, storage, scale, offset)
+        self.n_classifiers = self.array.shape[0]
+        self.n_rows = int(np.prod(self.array.shape[1:]))
+        self.n_attacks: int | None = None
+        self.row_offsets: NDArray[np.int64] | None = None
+        if row_offsets is None:
+            self.n_samples, self.n_attacks = self.array.shape[1:]
+        else:
+            self.row_offsets = check_row_offsets(row_offsets, self.n_rows)
+            self.n_samples = self.row_offsets.size - 1
+        self._sample_weight = check_sample_weight(sample_weight, self.n_samples)
+        self.attack_prior = check_attack_prior(attack_prior, self.array.shape[1:], self.row_offsets)
+
+    @cached_property
+    def sample_weight(self) -> NDArray[np.float64]:
+        """The sample weights, normalised to sum 1, (n_samples,)."""
+        if self._sample_weight is None:
+            return np.full(self.n_samples, 1 / self.n_samples)
+        return self._sample_weight
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that one pass reads."""
+        return self.n_rows * self.n_classifiers * self.storage.itemsize
+
+    @property
+    def attack_counts(self) -> NDArray[np.int64]:
+        """Number of attacks of each sample, (n_samples,)."""
+        if self.row_offsets is None:
+            return np.full(self.n_samples, self.n_attacks, dtype=np.int64)
+        return np.diff(self.row_offsets)
+
+    @cached_property
+    def native(self) -> _native.Table:
+        """The table as the compiled passes see it; made on first use."""
+        return _native.Table(
+            self.array, int(self.storage), self.row_offsets, self._sample_weight, self.attack_prior
+        )
+
+    def rows(self, sample: Any, attack: Any) -> NDArray[np.float64]:
+        """Losses of the cited attacks, (n, n_classifiers).
+
+        Parameters
+        ----------
+        sample, attack : array of int, (n,)
+            Attack indices count from the first attack of their sample.
+
+        Raises
+        ------
+        ValueError
+            If an index is outside the table.
+        """
+        samples, attacks = np.asarray(sample, dtype=np.int64), np.asarray(attack, dtype=np.int64)
+        self._check_citation(samples, attacks)
+        if self.row_offsets is None:
+            cited = self.array[:, samples, attacks]
+        else:
+            cited = self.array[:, self.row_offsets[samples] + attacks]
+        return np.ascontiguousarray(widen(cited, self.storage).T)
+
+    def prior_at(self, sample: Any, attack: Any) -> NDArray[np.float64]:
+        """Normalised prior probability of the cited attacks, (n,)."""
+        samples, attacks = np.asarray(sample, dtype=np.int64), np.asarray(attack, dtype=np.int64)
+        self._check_citation(samples, attacks)
+        if self.attack_prior is None:
+            return 1 / self.attack_counts[samples]
+        if self.row_offsets is None:
+            cited = self.attack_prior[samples, attacks]
+        else:
+            cited = self.attack_prior[self.row_offsets[samples] + attacks]
+        return cited.astype(np.float64) / self._prior_total[samples]
+
+    def sample_losses(self, sample: int) -> NDArray[np.float64]:
+        """Losses of all attacks of one sample, (n_classifiers, m_i)."""
+        return self.block(sample, sample + 1)[0]
+
+    def prior_of(self, sample: int) -> NDArray[np.float64]:
+        """Normalised prior of one sample's attacks, (m_i,)."""
+        attacks = np.arange(self.attack_counts[sample])
+        return self.prior_at(np.full(attacks.size, sample), attacks)
+
+    def block(self, first: int, last: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        """Losses of samples ``first:last`` side by side, (n_classifiers, rows), and the first row of each."""
+        if self.row_offsets is None:
+            cut = self.array[:, first:last].reshape(self.n_classifiers, -1)
+            starts = np.arange(last - first, dtype=np.int64) * (self.n_attacks or 0)
+        else:
+            cut = self.array[:, self.row_offsets[first] : self.row_offsets[last]]
+            starts = self.row_offsets[first:last] - self.row_offsets[first]
+        return widen(cut, self.storage), starts
+
+    def digest(self) -> str:
+        """SHA-256 over shape, storage, losses, sample weights and prior, as hexadecimal digits."""
+        total = hashlib.sha256(f"{self.array.shape} {self.storage.name} {self.array.dtype.str}".encode())
+        for plane in self.array:
+            total.update(np.ascontiguousarray(plane).data)
+        for part in (self.row_offsets, self.sample_weight, self.attack_prior):
+            total.update(b"none" if part is None else np.ascontiguousarray(part).data)
+        return total.hexdigest()
+
+    def __repr__(self) -> str:
+        attacks = "ragged" if self.n_attacks is None else str(self.n_attacks)
+        return (
+            f"LossTable({self.n_classifiers} classifiers, {self.n_samples} samples, {attacks} attacks, "
+            f"{self.storage.name.lower()})"
+        )
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "native"}
+
+    @cached_property
+    def _prior_total(self) -> NDArray[np.float64]:
+        assert self.attack_prior is not None
+        return prior_total(self.attack_prior, self.row_offsets)
+
+    def _check_citation(self, samples: NDArray[np.int64], attacks: NDArray[np.int64]) -> None:
+        if samples.ndim != 1 or samples.shape != attacks.shape:
+            raise ValueError(
+                f"`sample` and `attack` must be vectors of equal length; "
+                f"got shapes {samples.shape} and {attacks.shape}"
+            )
+        if samples.size and (samples.min() < 0 or samples.max() >= self.n_samples):
+            raise ValueError(
+                f"`sample` must be in 0..{self.n_samples - 1}; got {samples.min()} to {samples.max()}"
+            )
+        outside = (attacks < 0) | (attacks >= self.attack_counts[samples])
+        if outside.any():
+            which = int(np.argmax(outside))
+            count = self.attack_counts[samples[which]]
+            raise ValueError(
+                f"`attack` must be in 0..{count - 1} for sample {samples[which]}; got {attacks[which]}"
+            )
+
+
+def as_table(
+    losses: Any, *, row_offsets: Any = None, sample_weight: Any = None, attack_prior: Any = None
+) -> LossTable:
+    """A `LossTable` as it is, or a new one made from an array and these keywords.
+
+    Raises
+    ------
+    ValueError
+        If a keyword is given beside a `LossTable`, which has its own.
+    """
+    if not isinstance(losses, LossTable):
+        return LossTable(
+            losses, row_offsets=row_offsets, sample_weight=sample_weight, attack_prior=attack_prior
+        )
+    given = {"row_offsets": row_offsets, "sample_weight": sample_weight, "attack_prior": attack_prior}
+    for name, value in given.items():
+        if value is not None:
+            raise ValueError(
+                f"`{name}` must be None when `losses` is a LossTable, which has its own; got a second one; "
+                "make it part of the LossTable"
+            )
+    return losses
