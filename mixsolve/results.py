@@ -68,6 +68,8 @@ class Progress:
     """Upper bound proved by this pass alone; nan when it evaluated no mixture (a point off the simplex)."""
     bytes_read: int = 0
     """Bytes of the table read so far."""
+    iterate: NDArray[np.float64] | None = field(default=None, repr=False, compare=False)
+    """(n_classifiers,) the mixture that this pass evaluated; None when it evaluated none. Not saved in files."""
 
     @property
     def gap(self) -> float:
@@ -246,7 +248,8 @@ _BOUNDS = ("value", "lower_bound", "iterate_value")
 
 
 def _encode_progress(entry: Progress) -> dict[str, Any]:
-    return {name: encode_float(x) if name in _BOUNDS else x for name, x in vars(entry).items()}
+    saved = ((name, x) for name, x in vars(entry).items() if name != "iterate")
+    return {name: encode_float(x) if name in _BOUNDS else x for name, x in saved}
 
 
 def _decode_progress(content: Mapping[str, Any]) -> Progress:
