@@ -88,7 +88,7 @@ def reference_pass(
     gradient = np.zeros((len(queries), array.shape[0]))
     per_sample = np.empty((len(queries), chosen.size))
     best_attack = np.empty((len(queries), chosen.size), dtype=np.int64)
-    for part in _blocks(np.diff(offsets)[chosen] * (array.shape[0] + len(queries))):
+    for part in sample_blocks(np.diff(offsets)[chosen] * (array.shape[0] + len(queries))):
         block = chosen[part]
         rows, starts = _gather(array, offsets, block)
         prior = _gather_prior(attack_prior, offsets, block, starts)
@@ -186,7 +186,7 @@ def _shares(sample_weight: Any, n_samples: int) -> NDArray[np.float64]:
     return scaled
 
 
-def _blocks(sizes: NDArray[np.int64]) -> Iterator[slice]:
+def sample_blocks(sizes: NDArray[np.int64]) -> Iterator[slice]:
     """Consecutive slices over the samples, of about `BLOCK_ELEMENTS` numbers and one sample at least."""
     ends = np.cumsum(sizes)
     first = 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -23,6 +23,17 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 __all__ = ["LossTable", "Storage", "as_table", "check_temperature"]
+
+
+class SampleBlock(NamedTuple):
+    """Some samples of a table, widened to float64, their rows side by side."""
+
+    losses: NDArray[np.float64]
+    """(n_classifiers, rows)"""
+    starts: NDArray[np.int64]
+    """(n,) first row of each sample; the last one ends at the last row."""
+    prior: NDArray[np.float64]
+    """(rows,) sums to 1 over each sample."""
 
 
 class LossTable:
@@ -153,22 +164,26 @@ class LossTable:
 
     def sample_losses(self, sample: int) -> NDArray[np.float64]:
         """Losses of all attacks of one sample, (n_classifiers, m_i)."""
-        return self.block(sample, sample + 1)[0]
+        return self.block(sample, sample + 1).losses
 
     def prior_of(self, sample: int) -> NDArray[np.float64]:
         """Normalised prior of one sample's attacks, (m_i,)."""
-        attacks = np.arange(self.attack_counts[sample])
-        return self.prior_at(np.full(attacks.size, sample), attacks)
+        return self.block(sample, sample + 1).prior
 
-    def block(self, first: int, last: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-        """Losses of samples ``first:last`` side by side, (n_classifiers, rows), and the first row of each."""
+    def block(self, first: int, last: int) -> SampleBlock:
+        """The samples ``first:last`` in float64."""
+        counts = self.attack_counts[first:last]
         if self.row_offsets is None:
-            cut = self.array[:, first:last].reshape(self.n_classifiers, -1)
-            starts = np.arange(last - first, dtype=np.int64) * (self.n_attacks or 0)
+            where = slice(first, last)
         else:
-            cut = self.array[:, self.row_offsets[first] : self.row_offsets[last]]
-            starts = self.row_offsets[first:last] - self.row_offsets[first]
-        return widen(cut, self.storage), starts
+            where = slice(self.row_offsets[first], self.row_offsets[last])
+        losses = widen(self.array[:, where], self.storage).reshape(self.n_classifiers, -1)
+        if self.attack_prior is None:
+            prior = np.repeat(1 / counts, counts)
+        else:
+            prior = self.attack_prior[where].astype(np.float64).reshape(-1)
+            prior /= np.repeat(self._prior_total[first:last], counts)
+        return SampleBlock(losses, np.cumsum(counts) - counts, prior)
 
     def digest(self) -> str:
         """SHA-256 over shape, storage, losses, sample weights and prior, as hexadecimal digits."""

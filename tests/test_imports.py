@@ -15,8 +15,8 @@ PACKAGE = ROOT / "mixsolve"
 
 # Lowest first: a part imports from its own layer and from those before it.
 LAYERS = (
-    ("_native", "documents", "reference", "results", "simplex"),
-    ("table",),
+    ("_native", "documents", "inputs", "reference", "results", "simplex", "storage"),
+    ("row_attack", "table"),
     ("passes",),
     ("strategy",),
     ("bounds", "certificate"),
