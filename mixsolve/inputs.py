@@ -77,7 +77,7 @@ def check_sample_weight(sample_weight: Any, n_samples: int) -> NDArray[np.float6
     """
     if sample_weight is None:
         return None
-    weights = _real_array(sample_weight, "sample_weight").astype(np.float64)
+    weights = real_array(sample_weight, "sample_weight").astype(np.float64)
     if weights.shape != (n_samples,):
         raise ValueError(
             f"`sample_weight` must have shape ({n_samples},), one per sample; got shape {weights.shape}"
@@ -113,7 +113,7 @@ def check_attack_prior(
     """
     if attack_prior is None:
         return None
-    prior = _real_array(attack_prior, "attack_prior")
+    prior = real_array(attack_prior, "attack_prior")
     if prior.shape != plane_shape:
         raise ValueError(
             f"`attack_prior` must have the shape of one plane, {plane_shape}; got shape {prior.shape}"
@@ -154,7 +154,7 @@ def check_temperature(temperature: Any, n_samples: int) -> float | NDArray[np.fl
         If its shape is neither () nor (n_samples,), an entry is negative or not finite, or 0 is mixed with
         positive entries.
     """
-    given = _real_array(temperature, "temperature").astype(np.float64)
+    given = real_array(temperature, "temperature").astype(np.float64)
     if given.shape not in ((), (n_samples,)):
         raise ValueError(
             f"`temperature` must be a number or have shape ({n_samples},), one per sample; "
@@ -171,7 +171,14 @@ def check_temperature(temperature: Any, n_samples: int) -> float | NDArray[np.fl
     return float(given.flat[0]) if given.ndim == 0 or given.max() == 0 else given
 
 
-def _real_array(given: Any, name: str) -> NDArray[Any]:
+def real_array(given: Any, name: str) -> NDArray[Any]:
+    """An argument as an array of real numbers, its own type kept; a tensor is taken without its graph.
+
+    Raises
+    ------
+    TypeError
+        If it holds anything but real numbers.
+    """
     try:
         array = np.asarray(given.detach() if getattr(given, "requires_grad", False) else given)
     except (TypeError, ValueError) as error:
