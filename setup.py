@@ -28,7 +28,7 @@ KERNEL = "csrc/cpu/kernel.cpp"
 SOURCES = sorted(path.as_posix() for path in Path("csrc").glob("**/*.cpp"))
 
 # No -march=native and no -ffast-math: a build ships to other machines, and sums keep their order.
-OPTIMISE = ["-std=c++17", "-O3", "-fPIC", "-fvisibility=hidden", "-pthread"]
+OPTIMISE = ["-std=c++17", "-O3", "-fPIC", "-ffp-contract=off", "-fvisibility=hidden", "-pthread"]
 # GCC 12 takes its own AVX-512 intrinsics for uninitialised variables; clang does not know that warning.
 WARN = ["-Wall", "-Wextra", "-Wno-psabi", "-Wno-maybe-uninitialized", "-Wno-unknown-warning-option"]
 

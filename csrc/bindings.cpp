@@ -1,0 +1,243 @@
+// The native module: thin, typed, no mathematics. Arguments have been checked in Python; shapes are checked again here
+// so that a mistake is an exception and never a wild read.
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <atomic>
+#include <memory>
+
+#include "cpu/dispatch.h"
+#include "cpu/scan.h"
+#include "cpu/thread_pool.h"
+#include "dlpack_import.h"
+#include "passes.h"
+
+namespace py = pybind11;
+
+namespace {
+
+using mixsolve::LossTable;
+using mixsolve::Storage;
+using Doubles = py::array_t<double, py::array::c_style>;
+using Integers = py::array_t<int64_t, py::array::c_style>;
+
+void require(bool condition, const char* what) {
+    if (!condition) throw std::invalid_argument(what);
+}
+
+// The view of a table and the Python objects that own its memory.
+struct Table {
+    LossTable view;
+    py::array losses;
+    py::object row_offsets, sample_weight, attack_prior;
+
+    Table(py::array array, int storage, py::object offsets, py::object weight, py::object prior)
+        : losses(std::move(array)), row_offsets(std::move(offsets)), sample_weight(std::move(weight)),
+          attack_prior(std::move(prior)) {
+        require(storage >= 0 && storage <= 3, "unknown storage type");
+        view.storage = static_cast<Storage>(storage);
+        require(losses.itemsize() == mixsolve::item_size(view.storage), "the array's items do not fit its storage type");
+        const bool ragged = !row_offsets.is_none();
+        require(losses.ndim() == (ragged ? 2 : 3), "a table has 3 dimensions, or 2 with row_offsets");
+        require(losses.size() > 0, "the table is empty");
+        view.data = static_cast<const char*>(losses.data());
+        view.n_classifiers = losses.shape(0);
+        view.stride_classifier = losses.strides(0);
+        require(losses.shape(losses.ndim() - 1) == 1 || losses.strides(losses.ndim() - 1) == losses.itemsize(),
+                "attacks must be contiguous");
+        const int64_t n_rows = ragged ? read_offsets() : read_shape();
+        view.sample_weight = nullptr;
+        if (!sample_weight.is_none()) {
+            auto array_ = sample_weight.cast<Doubles>();
+            require(array_.size() == view.n_samples, "sample_weight has the wrong length");
+            view.sample_weight = array_.data();
+            sample_weight = array_;
+        }
+        read_prior(n_rows);
+    }
+
+private:
+    int64_t read_shape() {
+        view.n_samples = losses.shape(1);
+        view.n_attacks = losses.shape(2);
+        view.stride_sample = losses.strides(1);
+        view.row_offsets = nullptr;
+        return view.n_samples * view.n_attacks;
+    }
+    int64_t read_offsets() {
+        auto array_ = row_offsets.cast<Integers>();
+        require(array_.size() >= 2, "row_offsets has the wrong length");
+        row_offsets = array_;
+        view.row_offsets = array_.data();
+        view.n_samples = array_.size() - 1;
+        view.n_attacks = -1;
+        view.stride_sample = 0;
+        require(view.row_offsets[0] == 0 && view.row_offsets[view.n_samples] == losses.shape(1),
+                "row_offsets must run from 0 to the number of rows");
+        for (int64_t i = 0; i < view.n_samples; ++i) {
+            require(view.row_offsets[i] < view.row_offsets[i + 1], "row_offsets must rise");
+        }
+        return losses.shape(1);
+    }
+    void read_prior(int64_t n_rows) {
+        view.prior = nullptr;
+        view.prior_is_double = false;
+        if (attack_prior.is_none()) return;
+        auto array_ = attack_prior.cast<py::array>();
+        const bool is_double = py::isinstance<py::array_t<double>>(array_);
+        require(is_double || py::isinstance<py::array_t<float>>(array_), "attack_prior must be float32 or float64");
+        require(array_.size() == n_rows && (array_.flags() & py::array::c_style), "attack_prior has the wrong shape");
+        view.prior = array_.data();
+        view.prior_is_double = is_double;
+    }
+};
+
+struct CancelToken {
+    std::atomic<bool> cancelled{false};
+};
+
+struct Cancelled : std::runtime_error {
+    Cancelled() : std::runtime_error("the pass was cancelled") {}
+};
+
+constexpr int kGradientOnly = 0, kPerSample = 1, kBestAttack = 2, kBestRow = 4;
+
+struct Arguments {
+    Doubles weights, temperature;
+    Integers samples;
+    bool has_samples;
+};
+
+void check_arguments(const LossTable& table, const Arguments& a) {
+    require(a.weights.ndim() == 2 && a.weights.shape(0) >= 1 && a.weights.shape(1) == table.n_classifiers,
+            "weights must have shape (K, n_classifiers)");
+    require(a.temperature.ndim() >= 1 && a.temperature.ndim() <= 2 && a.temperature.shape(0) == a.weights.shape(0),
+            "temperature must have shape (K,) or (K, n_samples)");
+    require(a.temperature.ndim() == 1 || a.temperature.shape(1) == table.n_samples,
+            "temperature must have shape (K,) or (K, n_samples)");
+    if (!a.has_samples) return;
+    require(a.samples.ndim() == 1 && a.samples.size() >= 1, "samples must be a list of indices");
+    for (py::ssize_t i = 0; i < a.samples.size(); ++i) {
+        require(a.samples.data()[i] >= 0 && a.samples.data()[i] < table.n_samples, "samples are out of range");
+    }
+}
+
+py::dict run_pass(const Table& table, Doubles weights, Doubles temperature, int want, py::object samples,
+                  bool float64_scores, int threads, std::shared_ptr<CancelToken> cancel) {
+    Arguments a{std::move(weights), std::move(temperature), Integers(), !samples.is_none()};
+    if (a.has_samples) a.samples = samples.cast<Integers>();
+    check_arguments(table.view, a);
+    const py::ssize_t n_queries = a.weights.shape(0), n_classifiers = table.view.n_classifiers;
+    const py::ssize_t n = a.has_samples ? a.samples.size() : table.view.n_samples;
+
+    py::dict out;
+    Doubles value({n_queries}), gradient({n_queries, n_classifiers});
+    out["value"] = value;
+    out["gradient"] = gradient;
+    mixsolve::PassAnswer answer{};
+    answer.value = value.mutable_data();
+    answer.gradient = gradient.mutable_data();
+    if (want & kPerSample) {
+        Doubles array({n_queries, n});
+        answer.per_sample = array.mutable_data();
+        out["per_sample"] = array;
+    }
+    if (want & kBestAttack) {
+        Integers array({n_queries, n});
+        answer.best_attack = array.mutable_data();
+        out["best_attack"] = array;
+    }
+    if (want & kBestRow) {
+        Doubles array({n_queries, n, n_classifiers});
+        answer.best_row = array.mutable_data();
+        out["best_row"] = array;
+    }
+
+    mixsolve::PassRequest request{};
+    request.n_queries = n_queries;
+    request.weights = a.weights.data();
+    request.temperature = a.temperature.data();
+    request.temperature_per_sample = a.temperature.ndim() == 2;
+    request.samples = a.has_samples ? a.samples.data() : nullptr;
+    request.n_samples = n;
+    request.float64_scores = float64_scores || table.view.storage == Storage::kFloat64;
+    request.threads = threads > 0 ? threads : mixsolve::available_threads();
+    bool raised = false;
+    request.interrupted = [&raised, &cancel] {
+        if (cancel && cancel->cancelled) return true;
+        py::gil_scoped_acquire acquire;
+        raised = PyErr_CheckSignals() != 0;
+        return raised || (cancel && cancel->cancelled);
+    };
+    try {
+        py::gil_scoped_release release;
+        mixsolve::run_pass(table.view, request, answer);
+    } catch (const mixsolve::PassInterrupted&) {
+        if (raised) throw py::error_already_set();
+        throw Cancelled();
+    }
+    out["finite"] = answer.finite;
+    out["bytes_read"] = answer.bytes_read;
+    return out;
+}
+
+py::object first_nonfinite(const Table& table) {
+    mixsolve::OddLoss odd;
+    {
+        py::gil_scoped_release release;
+        odd = mixsolve::first_nonfinite(table.view);
+    }
+    if (odd.classifier < 0) return py::none();
+    return py::make_tuple(odd.classifier, odd.sample, odd.attack, odd.value);
+}
+
+py::tuple extremes(const Table& table, int threads) {
+    mixsolve::LossRange range;
+    {
+        py::gil_scoped_release release;
+        range = mixsolve::extremes(table.view, threads > 0 ? threads : mixsolve::available_threads());
+    }
+    return py::make_tuple(range.min, range.max);
+}
+
+double read_seconds(const py::array& array, int threads, const std::string& how) {
+    require(array.flags() & py::array::c_style, "the array must be contiguous");
+    const auto reading = how == "vector"     ? mixsolve::Reading::kVector
+                         : how == "prefetch" ? mixsolve::Reading::kVectorPrefetch
+                                             : mixsolve::Reading::kCopy;
+    require(how == "vector" || how == "prefetch" || how == "memcpy", "how must be vector, prefetch or memcpy");
+    py::gil_scoped_release release;
+    return mixsolve::read_seconds(static_cast<const char*>(array.data()), array.nbytes(), threads, reading);
+}
+
+}  // namespace
+
+PYBIND11_MODULE(_native, module) {
+    module.doc() = "The compiled pass of mixsolve. Use mixsolve.passes.";
+    module.attr("PER_SAMPLE") = kPerSample;
+    module.attr("BEST_ATTACK") = kBestAttack;
+    module.attr("BEST_ROW") = kBestRow;
+    py::register_exception<Cancelled>(module, "Cancelled", PyExc_RuntimeError);
+
+    py::class_<CancelToken, std::shared_ptr<CancelToken>>(module, "CancelToken")
+        .def(py::init<>())
+        .def("cancel", [](CancelToken& token) { token.cancelled = true; })
+        .def_property_readonly("cancelled", [](const CancelToken& token) { return token.cancelled.load(); });
+
+    py::class_<Table>(module, "Table")
+        .def(py::init<py::array, int, py::object, py::object, py::object>(), py::arg("array"), py::arg("storage"),
+             py::arg("row_offsets") = py::none(), py::arg("sample_weight") = py::none(), py::arg("attack_prior") = py::none());
+
+    module.def("run_pass", &run_pass, py::arg("table"), py::arg("weights"), py::arg("temperature"), py::arg("want") = kGradientOnly,
+               py::arg("samples") = py::none(), py::arg("float64_scores") = false, py::arg("threads") = 0,
+               py::arg("cancel") = py::none());
+    module.def("first_nonfinite", &first_nonfinite, py::arg("table"));
+    module.def("extremes", &extremes, py::arg("table"), py::arg("threads") = 0);
+    module.def("read_seconds", &read_seconds, py::arg("array"), py::arg("threads"), py::arg("how") = "vector");
+    module.def("import_dlpack", &mixsolve::import_dlpack, py::arg("exporter"));
+    module.def("available_threads", &mixsolve::available_threads);
+    module.def("available_isas", &mixsolve::available_isas);
+    module.def("isa", &mixsolve::current_isa);
+    module.def("set_isa", &mixsolve::set_isa, py::arg("name"));
+}

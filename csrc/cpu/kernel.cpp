@@ -1,0 +1,278 @@
+// One block of rows for all queries. Compiled once per instruction set; see simd.h for the rule about names.
+#include "kernel.h"
+
+#include "rows.h"
+#include "segments.h"
+
+namespace mixsolve {
+namespace MIXSOLVE_ISA {
+
+template <class Score, class Stored>
+struct BlockKernel {
+    static constexpr int kWidth = kLanes<Score>;
+
+    static void prepare(Workspace& work) {
+        const int64_t n = work.request->n_queries * work.table->n_classifiers;
+        for (int64_t i = 0; i < n; ++i) weights(work)[i] = static_cast<Score>(work.request->weights[i]);
+    }
+
+    static void block(const Block& block, Workspace& work) {
+        const Rows<Score, Stored> rows = rows_of(block, work);
+        const Segments<Score> samples{block, work, 0, nullptr, nullptr};
+        read_prior(block, work);
+        for (int s = 0; s < block.n_segments; ++s) {
+            const int begin = block.start[s], end = block.start[s + 1];
+            samples.total()[s] = block.prior ? Segments<Score>::sum_rows(samples.prior(), begin, end)
+                                             : static_cast<Score>(end - begin);
+        }
+        for (int64_t first = 0; first < work.request->n_queries; first += kQueryGroup) {
+            const int group = group_size(first, work);
+            score_group(rows, first, group, work);
+            const Score* soft[kQueryGroup];
+            double* moment[kQueryGroup];
+            int n_soft = 0;
+            for (int q = 0; q < group; ++q) {
+                const Segments<Score> query{block, work, first + q, buffer(work.scores, q), buffer(work.probabilities, q)};
+                if (answer_query(rows, query)) {
+                    soft[n_soft] = query.probability;
+                    moment[n_soft++] = work.gradient + (first + q) * work.table->n_classifiers;
+                }
+            }
+            add_moments(rows, soft, moment, n_soft);
+        }
+    }
+
+    // Values and outputs of one query; true when its gradient is a moment of the probabilities.
+    static bool answer_query(const Rows<Score, Stored>& rows, const Segments<Score>& query) {
+        const Block& block = query.block;
+        Workspace& work = query.work;
+        const bool worst_case = query.temperature(0) == 0;
+        query.maxima();
+        if (worst_case || work.answer->best_attack || work.answer->best_row) query.best_attacks();
+        if (work.answer->best_attack) {
+            int64_t* out = work.answer->best_attack + query.query * work.request->n_samples + block.position;
+            for (int s = 0; s < block.n_segments; ++s) out[s] = work.best[s] - block.start[s];
+        }
+        if (work.answer->best_row) {
+            for (int s = 0; s < block.n_segments; ++s) {
+                copy_row(rows, work.best[s], best_row(query.query, block.position + s, work));
+            }
+        }
+        if (!worst_case) {
+            query.soften();
+            return true;
+        }
+        query.values_from_maxima();
+        add_best_rows(rows, query);
+        return false;
+    }
+
+    static void add_best_rows(const Rows<Score, Stored>& rows, const Segments<Score>& query) {
+        Workspace& work = query.work;
+        double* gradient = work.gradient + query.query * rows.n_planes;
+        const int n = query.block.n_segments;
+        Score* weight = query.factor();
+        for (int s = 0; s < n; ++s) weight[s] = static_cast<Score>(query.weight(s));
+        int64_t k = 0;
+        for (; k + 4 <= rows.n_planes; k += 4) {
+            const Stored *a = rows.plane(k), *b = rows.plane(k + 1), *c = rows.plane(k + 2), *d = rows.plane(k + 3);
+            Score sum[4] = {0, 0, 0, 0};
+            for (int s = 0; s < n; ++s) {
+                const int row = work.best[s];
+                sum[0] += weight[s] * static_cast<Score>(to_float(a[row]));
+                sum[1] += weight[s] * static_cast<Score>(to_float(b[row]));
+                sum[2] += weight[s] * static_cast<Score>(to_float(c[row]));
+                sum[3] += weight[s] * static_cast<Score>(to_float(d[row]));
+            }
+            for (int p = 0; p < 4; ++p) gradient[k + p] += static_cast<double>(sum[p]);
+        }
+        for (; k < rows.n_planes; ++k) {
+            Score sum = 0;
+            for (int s = 0; s < n; ++s) sum += weight[s] * static_cast<Score>(to_float(rows.plane(k)[work.best[s]]));
+            gradient[k] += static_cast<double>(sum);
+        }
+    }
+
+    // ---- a long sample, piece by piece -----------------------------------------------------------------------
+
+    static void begin_sample(Workspace& work) {
+        for (int64_t q = 0; q < work.request->n_queries; ++q) work.pieces[q].best_attack = -1;
+    }
+
+    static void piece(const Block& block, int64_t first_attack, Workspace& work) {
+        const Rows<Score, Stored> rows = rows_of(block, work);
+        read_prior(block, work);
+        for (int64_t first = 0; first < work.request->n_queries; first += kQueryGroup) {
+            const int group = group_size(first, work);
+            score_group(rows, first, group, work);
+            const Score* soft[kQueryGroup];
+            double* moment[kQueryGroup];
+            int n_soft = 0;
+            for (int q = 0; q < group; ++q) {
+                const Segments<Score> query{block, work, first + q, buffer(work.scores, q), buffer(work.probabilities, q)};
+                if (answer_piece(rows, query, first_attack)) {
+                    soft[n_soft] = query.probability;
+                    moment[n_soft++] = work.piece_moment + (first + q) * work.table->n_classifiers;
+                }
+            }
+            add_moments(rows, soft, moment, n_soft);
+        }
+    }
+
+    static bool answer_piece(const Rows<Score, Stored>& rows, const Segments<Score>& query, int64_t first_attack) {
+        Workspace& work = query.work;
+        PieceState& state = work.pieces[query.query];
+        double* moment = work.piece_moment + query.query * rows.n_planes;
+        const double t = query.temperature(0);
+        const bool opening = state.best_attack < 0;
+        query.maxima();
+        const double max = static_cast<double>(query.maximum()[0]);
+        if (opening || max > state.best_score) {
+            query.best_attacks();
+            state.best_score = max;
+            state.best_attack = first_attack + work.best[0];
+            if (t == 0) copy_row(rows, work.best[0], moment);
+            if (work.answer->best_row) copy_row(rows, work.best[0], best_row(query.query, query.block.position, work));
+        }
+        if (t == 0) return false;
+        merge_piece(query, state, moment, rows.n_planes, opening);
+        return true;
+    }
+
+    // Probabilities of the piece relative to the merged maximum; the moment so far is brought to it too.
+    static void merge_piece(const Segments<Score>& query, PieceState& state, double* moment, int64_t n_planes, bool opening) {
+        const Block& block = query.block;
+        const double t = query.temperature(0);
+        query.total()[0] = block.prior ? Segments<Score>::sum_rows(query.prior(), 0, block.n_rows) : static_cast<Score>(block.n_rows);
+        query.exponentials_by_sample();
+        const double total = static_cast<double>(query.total()[0]);
+        if (query.mass()[0] < query.kSmallestMass) query.rescue(0);
+        const double mass = static_cast<double>(query.mass()[0]);
+        const double excess = mass > kHighTemperatureShare * total ? static_cast<double>(query.sum_expm1(0)) : mass - total;
+        const OnlineLse<double> here{static_cast<double>(query.maximum()[0]), mass, excess, total};
+        MergeFactors<double> factors{0, 1};
+        if (opening) {
+            state.lse = here;
+        } else {
+            factors = merge(state.lse, here, 1 / t);
+        }
+        for (int64_t k = 0; k < n_planes; ++k) moment[k] = opening ? 0 : moment[k] * factors.first;
+        const Score second = static_cast<Score>(factors.second);
+        for (int row = 0; row < block.n_rows; row += kWidth) store(query.probability + row, load(query.probability + row) * second);
+        for (int row = block.n_rows; row < block.n_rows + kWidth; ++row) query.probability[row] = 0;
+    }
+
+    static void end_sample(int64_t position, Workspace& work) {
+        const int64_t n_planes = work.table->n_classifiers, n = work.request->n_samples;
+        const Block one{nullptr, 0, 0, 0, nullptr, false, 1, nullptr, position};
+        for (int64_t q = 0; q < work.request->n_queries; ++q) {
+            const Segments<Score> query{one, work, q, nullptr, nullptr};
+            const PieceState& state = work.pieces[q];
+            const double t = query.temperature(0), w = query.weight(0);
+            const double value = t == 0 ? state.best_score : smoothed_maximum(state.lse, t);
+            work.value[q] += w * value;
+            if (work.answer->per_sample) work.answer->per_sample[q * n + position] = value;
+            if (work.answer->best_attack) work.answer->best_attack[q * n + position] = state.best_attack;
+            const double scale = t == 0 ? w : w / state.lse.mass;
+            const double* moment = work.piece_moment + q * n_planes;
+            for (int64_t k = 0; k < n_planes; ++k) work.gradient[q * n_planes + k] += scale * moment[k];
+        }
+    }
+
+    // ---- shared by both ---------------------------------------------------------------------------------------
+
+    static Score* weights(Workspace& work) { return static_cast<Score*>(work.weights); }
+    static Score* buffer(void* rows, int q) { return static_cast<Score*>(rows) + q * kBufferRows; }
+    static double* best_row(int64_t query, int64_t position, Workspace& work) {
+        return work.answer->best_row + (query * work.request->n_samples + position) * work.table->n_classifiers;
+    }
+    static int group_size(int64_t first, const Workspace& work) {
+        const int64_t left = work.request->n_queries - first;
+        return static_cast<int>(left < kQueryGroup ? left : kQueryGroup);
+    }
+    static Rows<Score, Stored> rows_of(const Block& block, const Workspace& work) {
+        return {block.data, block.plane_stride, block.n_rows, work.table->n_classifiers, block.prefetch_bytes};
+    }
+    static void copy_row(const Rows<Score, Stored>& rows, int row, double* out) {
+        for (int64_t k = 0; k < rows.n_planes; ++k) out[k] = static_cast<double>(to_float(rows.plane(k)[row]));
+    }
+    static void read_prior(const Block& block, Workspace& work) {
+        if (!block.prior) return;
+        Score* prior = static_cast<Score*>(work.prior);
+        for (int row = 0; row < block.n_rows; ++row) {
+            prior[row] = block.prior_is_double ? static_cast<Score>(reinterpret_cast<const double*>(block.prior)[row])
+                                               : static_cast<Score>(reinterpret_cast<const float*>(block.prior)[row]);
+        }
+    }
+
+    static void score_group(const Rows<Score, Stored>& rows, int64_t first, int group, Workspace& work) {
+        const Score* query_weights[kQueryGroup];
+        Score* out[kQueryGroup];
+        for (int q = 0; q < group; ++q) {
+            query_weights[q] = weights(work) + (first + q) * rows.n_planes;
+            out[q] = buffer(work.scores, q);
+        }
+        bool finite = true;
+        if (group == 4) {
+            finite = rows.template scores<4>(query_weights, out);
+        } else {
+            if (group >= 2) finite &= rows.template scores<2>(query_weights, out);
+            if (group % 2) finite &= rows.template scores<1>(query_weights + group - 1, out + group - 1);
+        }
+        work.finite &= finite;
+    }
+
+    static void add_moments(const Rows<Score, Stored>& rows, const Score* const* probability, double* const* moment, int n) {
+        if (n == 4) {
+            rows.template moments<4>(probability, moment);
+        } else {
+            if (n >= 2) rows.template moments<2>(probability, moment);
+            if (n % 2) rows.template moments<1>(probability + n - 1, moment + n - 1);
+        }
+    }
+
+    static const Kernel* table() {
+        static const Kernel kernel = {prepare, block, begin_sample, piece, end_sample};
+        return &kernel;
+    }
+};
+
+const Kernel* kernel(Storage storage, bool float64_scores) {
+    switch (storage) {
+        case Storage::kFloat64: return BlockKernel<double, double>::table();
+        case Storage::kFloat32:
+            return float64_scores ? BlockKernel<double, float>::table() : BlockKernel<float, float>::table();
+        case Storage::kFloat16:
+            return float64_scores ? BlockKernel<double, Float16>::table() : BlockKernel<float, Float16>::table();
+        case Storage::kBFloat16:
+            return float64_scores ? BlockKernel<double, BFloat16>::table() : BlockKernel<float, BFloat16>::table();
+    }
+    return nullptr;
+}
+
+uint64_t read(const char* data, int64_t bytes, bool prefetch_ahead) {
+    constexpr int kVectors = 8;
+    using V = Vec<uint64_t>;
+    V sum[kVectors] = {};
+    const int64_t step = kVectors * kVectorBytes;
+    int64_t at = 0;
+    for (; at + step <= bytes; at += step) {
+        if (prefetch_ahead) {
+            for (int64_t line = 0; line < step; line += 64) prefetch(data + at + line + 4096);
+        }
+        for (int v = 0; v < kVectors; ++v) sum[v] += load(reinterpret_cast<const uint64_t*>(data + at + v * kVectorBytes));
+    }
+    uint64_t total = 0;
+    for (; at + 8 <= bytes; at += 8) {
+        uint64_t word;
+        __builtin_memcpy(&word, data + at, sizeof word);
+        total += word;
+    }
+    for (int v = 0; v < kVectors; ++v) {
+        for (int lane = 0; lane < kVectorBytes / 8; ++lane) total += sum[v][lane];
+    }
+    return total;
+}
+
+}  // namespace MIXSOLVE_ISA
+}  // namespace mixsolve

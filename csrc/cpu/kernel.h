@@ -1,0 +1,83 @@
+// What the instruction-set-specific kernels offer to pass.cpp: work on one block of rows for all queries.
+//
+// A block is a contiguous range of rows, present in every plane at the same distance. It either holds whole samples
+// (its segments) or is a piece of one long sample. Blocks are small enough to stay in the core's caches, so the
+// table is fetched from memory once however often the block is looked at.
+#pragma once
+
+#include <cstdint>
+
+#include "../online_lse.h"
+#include "../passes.h"
+
+namespace mixsolve {
+
+constexpr int kMaxBlockRows = 2048;
+constexpr int kBufferRows = kMaxBlockRows + 64;  // a vector may be written past the last row
+constexpr int kQueryGroup = 4;                   // queries scored together
+
+struct Block {
+    const char* data;         // first row in plane 0
+    int64_t plane_stride;     // bytes
+    int n_rows;
+    int64_t prefetch_bytes;   // distance to the block that comes next, 0 for none
+    const char* prior;        // of the first row, or null
+    bool prior_is_double;
+    int n_segments;           // whole samples, 1 for a piece
+    const int32_t* start;     // (n_segments + 1) rows where they start
+    int64_t position;         // of segment 0 among the samples asked for
+};
+
+// Long samples: what is known of one query after some pieces.
+struct PieceState {
+    OnlineLse<double> lse;
+    double best_score;
+    int64_t best_attack;  // -1 before the first piece
+};
+
+// Scratch of one worker, allocated once per pass. Score buffers are typed by the kernel.
+struct Workspace {
+    const LossTable* table;
+    const PassRequest* request;
+    const PassAnswer* answer;
+    void* weights;           // (K, L) in the score type
+    void* scores;            // (kQueryGroup, kBufferRows)
+    void* probabilities;     // (kQueryGroup, kBufferRows)
+    void* prior;             // (kBufferRows)
+    void* shift;             // (kBufferRows)
+    void* inverse;           // (kBufferRows)
+    void* segment;           // (8, kBufferRows): per-segment numbers
+    int32_t* best;           // (kBufferRows): row of the best attack per segment
+    PieceState* pieces;      // (K)
+    double* piece_moment;    // (K, L)
+    double* value;           // (K) sums of this chunk, with weights s_i N
+    double* gradient;        // (K, L)
+    bool finite;
+};
+
+struct Kernel {
+    void (*prepare)(Workspace&);                                 // convert the weights
+    void (*block)(const Block&, Workspace&);                     // whole samples
+    void (*begin_sample)(Workspace&);                            // a long sample, piece by piece
+    void (*piece)(const Block&, int64_t first_attack, Workspace&);
+    void (*end_sample)(int64_t position, Workspace&);
+};
+
+// One of each per instruction set. `kernel` is null when the storage is unknown; `read` adds up the 64-byte lines of a
+// range, with vector loads only.
+namespace baseline {
+const Kernel* kernel(Storage storage, bool float64_scores);
+uint64_t read(const char* data, int64_t bytes, bool prefetch_ahead);
+}  // namespace baseline
+#if defined(MIXSOLVE_HAVE_X86_KERNELS)
+namespace avx2 {
+const Kernel* kernel(Storage storage, bool float64_scores);
+uint64_t read(const char* data, int64_t bytes, bool prefetch_ahead);
+}  // namespace avx2
+namespace avx512 {
+const Kernel* kernel(Storage storage, bool float64_scores);
+uint64_t read(const char* data, int64_t bytes, bool prefetch_ahead);
+}  // namespace avx512
+#endif
+
+}  // namespace mixsolve

@@ -1,0 +1,86 @@
+#include "partition.h"
+
+#include <cstdlib>
+#include <numeric>
+
+namespace mixsolve {
+namespace {
+
+constexpr int64_t kMaxChunks = 256, kMinChunkBytes = 1 << 19;
+constexpr int kLineRows = 16;       // rows are counted in whole vectors of the widest kind
+constexpr int kSmallRun = 256;      // shorter runs of rows are copied together rather than visited one by one
+
+// Large enough to hide the costs per block, small enough for a block and its successor to share the caches.
+int rows_per_block(const LossTable& table) {
+    const int64_t row_bytes = table.n_classifiers * item_size(table.storage);
+    static const int64_t tile = std::getenv("MX_TILE") ? atoll(std::getenv("MX_TILE")) : 16384;
+    static const int64_t lo = std::getenv("MX_LO") ? atoll(std::getenv("MX_LO")) : 128;
+    static const int64_t hi = std::getenv("MX_HI") ? atoll(std::getenv("MX_HI")) : 1024;
+    const int64_t rows = std::min<int64_t>(std::max<int64_t>(tile / row_bytes, lo), hi);
+    return static_cast<int>(rows / kLineRows * kLineRows);
+}
+
+}  // namespace
+
+Partition::Partition(const LossTable& table, const PassRequest& request)
+    : table_(table), samples_(request.samples), block_rows_(rows_per_block(table)) {
+    const int64_t n = request.n_samples;
+    if (!table.row_offsets) {
+        rows_ = n * table.n_attacks;
+    } else if (!samples_) {
+        rows_ = table.row_offsets[n];
+    } else {
+        for (int64_t i = 0; i < n; ++i) rows_ += table.rows(samples_[i]);
+    }
+    block_samples_ = 0;
+    if (!table.row_offsets && table.n_attacks <= block_rows_) {
+        block_samples_ = static_cast<int>(block_rows_ / table.n_attacks);
+        const int whole = kLineRows / static_cast<int>(std::gcd<int64_t>(table.n_attacks, kLineRows));
+        if (block_samples_ >= whole) block_samples_ -= block_samples_ % whole;
+    }
+
+    const int64_t bytes = rows_ * table.n_classifiers * item_size(table.storage);
+    const int64_t wanted = std::min(std::max<int64_t>(bytes / kMinChunkBytes, 1), std::min(kMaxChunks, n));
+    for (int64_t c = 0, begin = 0; c < wanted && begin < n; ++c) {
+        int64_t end = n * (c + 1) / wanted;
+        if (table.row_offsets && !samples_) {  // equal rows, not equal samples
+            const int64_t row = static_cast<int64_t>(static_cast<double>(rows_) * static_cast<double>(c + 1) / static_cast<double>(wanted));
+            end = std::upper_bound(table.row_offsets, table.row_offsets + n, row) - table.row_offsets;
+        } else if (block_samples_ > 0 && c + 1 < wanted) {
+            end = std::max<int64_t>(end / block_samples_ * block_samples_, begin);
+        }
+        if (c + 1 == wanted) end = n;
+        if (end > begin) chunks_.push_back({begin, end});
+        begin = std::max(begin, end);
+    }
+}
+
+int Partition::piece_rows(int64_t sample_rows) const {
+    const int64_t pieces = (sample_rows + block_rows_ - 1) / block_rows_;
+    const int64_t rows = (sample_rows + pieces - 1) / pieces;
+    return static_cast<int>((rows + kLineRows - 1) / kLineRows * kLineRows);
+}
+
+int Partition::next_block(int64_t position, int64_t end, int32_t* start, bool& contiguous) const {
+    const int64_t size = item_size(table_.storage);
+    int64_t rows = 0;
+    int count = 0;
+    contiguous = true;
+    const char* next = nullptr;
+    start[0] = 0;
+    while (position + count < end) {
+        const int64_t i = sample(position + count), m = table_.rows(i);
+        if (rows + m > block_rows_ || (block_samples_ > 0 && count == block_samples_)) break;
+        const char* data = table_.sample_data(i);
+        if (next && data != next) {
+            if (rows >= kSmallRun || m >= kSmallRun) break;
+            contiguous = false;
+        }
+        rows += m;
+        start[++count] = static_cast<int32_t>(rows);
+        next = data + m * size;
+    }
+    return count;
+}
+
+}  // namespace mixsolve

@@ -1,0 +1,219 @@
+// The CPU pass: chunks are handed to threads, each chunk is walked block by block, partial sums are added in order.
+#include <atomic>
+#include <chrono>
+#include <cstring>
+#include <vector>
+
+#include "dispatch.h"
+#include "partition.h"
+#include "thread_pool.h"
+
+namespace mixsolve {
+namespace {
+
+constexpr auto kPollInterval = std::chrono::milliseconds(10);
+
+// Scratch memory of one thread: kept between passes, since solvers make many short ones.
+class Arena {
+public:
+    void* take(size_t bytes) {
+        used_ = (used_ + 63) / 64 * 64;
+        void* here = memory_.data() + base_ + used_;
+        used_ += bytes;
+        return here;
+    }
+    void reset(size_t capacity) {
+        if (memory_.size() < capacity + 64) memory_.resize(capacity + 64);
+        base_ = (64 - reinterpret_cast<uintptr_t>(memory_.data()) % 64) % 64;
+        used_ = 0;
+    }
+
+private:
+    std::vector<char> memory_;
+    size_t base_ = 0, used_ = 0;
+};
+
+class Pass {
+public:
+    Pass(const LossTable& table, const PassRequest& request, PassAnswer& answer)
+        : table_(table), request_(request), answer_(answer), partition_(table, request),
+          kernel_(cpu_kernel(table.storage, request.float64_scores)),
+          sums_(static_cast<size_t>(request.n_queries * (1 + table.n_classifiers))),
+          partials_(partition_.chunks().size() * sums_) {}
+
+    void run() {
+        const auto work = [this](int worker) { serve(worker); };
+        const int threads = std::min(request_.threads, static_cast<int>(partition_.chunks().size()));
+        next_poll_ = std::chrono::steady_clock::now() + kPollInterval;
+        run_on_threads(threads, work, [this] { poll(); });
+        if (stopped_) throw PassInterrupted();
+        add_up();
+        answer_.finite = finite_;
+        answer_.bytes_read = partition_.rows() * table_.n_classifiers * item_size(table_.storage);
+    }
+
+private:
+    void serve(int worker) {
+        Workspace work = workspace();
+        kernel_.prepare(work);
+        for (;;) {
+            const size_t c = next_chunk_.fetch_add(1);
+            if (c >= partition_.chunks().size()) break;
+            work.value = partials_.data() + c * sums_;
+            work.gradient = work.value + request_.n_queries;
+            walk(partition_.chunks()[c], worker == 0, work);
+            if (stopped_) break;
+        }
+        if (!work.finite) finite_ = false;
+    }
+
+    void walk(const Chunk& chunk, bool caller, Workspace& work) {
+        int64_t position = chunk.begin;
+        while (position < chunk.end && !stopped_) {
+            if (caller) poll();
+            bool contiguous;
+            const int count = partition_.next_block(position, chunk.end, start_of(work), contiguous);
+            if (count == 0) {
+                long_sample(position, caller, work);
+                ++position;
+                continue;
+            }
+            const int64_t first = partition_.sample(position);
+            Block block{table_.sample_data(first), table_.stride_classifier, start_of(work)[count], 0,
+                        prior_of(table_.first_row(first)), table_.prior_is_double, count, start_of(work), position};
+            block.prefetch_bytes = block.n_rows * item_size(table_.storage);
+            if (!contiguous) pack(block, work);
+            kernel_.block(block, work);
+            position += count;
+        }
+    }
+
+    void long_sample(int64_t position, bool caller, Workspace& work) {
+        const int64_t sample = partition_.sample(position), rows = table_.rows(sample), size = item_size(table_.storage);
+        const int64_t step = partition_.piece_rows(rows);
+        int32_t start[2] = {0, 0};
+        kernel_.begin_sample(work);
+        for (int64_t row = 0; row < rows && !stopped_; row += step) {
+            if (caller) poll();
+            start[1] = static_cast<int32_t>(std::min(step, rows - row));
+            const Block block{table_.sample_data(sample) + row * size, table_.stride_classifier, start[1],
+                              step * size, prior_of(table_.first_row(sample) + row), table_.prior_is_double, 1, start, position};
+            kernel_.piece(block, row, work);
+        }
+        if (!stopped_) kernel_.end_sample(position, work);
+    }
+
+    // Copies the samples of a block that are scattered in memory next to each other.
+    void pack(Block& block, Workspace& work) {
+        const int64_t size = item_size(table_.storage), stride = (block.n_rows + 16) * size;
+        const int64_t prior_size = table_.prior_is_double ? 8 : 4;
+        packed_reserve(static_cast<size_t>(stride * table_.n_classifiers), static_cast<size_t>(block.n_rows * prior_size));
+        for (int s = 0; s < block.n_segments; ++s) {
+            const int64_t sample = partition_.sample(block.position + s);
+            const int64_t rows = block.start[s + 1] - block.start[s];
+            const char* from = table_.sample_data(sample);
+            for (int64_t k = 0; k < table_.n_classifiers; ++k) {
+                std::memcpy(packed().data() + k * stride + block.start[s] * size, from + k * table_.stride_classifier,
+                            static_cast<size_t>(rows * size));
+            }
+            if (block.prior) {
+                std::memcpy(packed_prior().data() + block.start[s] * prior_size, prior_of(table_.first_row(sample)),
+                            static_cast<size_t>(rows * prior_size));
+            }
+        }
+        block.data = packed().data();
+        block.plane_stride = stride;
+        block.prefetch_bytes = 0;
+        if (block.prior) block.prior = packed_prior().data();
+        (void)work;
+    }
+
+    const char* prior_of(int64_t row) const {
+        if (!table_.prior) return nullptr;
+        return static_cast<const char*>(table_.prior) + row * (table_.prior_is_double ? 8 : 4);
+    }
+
+    // Called from the caller's thread only: the callback may need the interpreter.
+    void poll() {
+        const auto now = std::chrono::steady_clock::now();
+        if (now < next_poll_) return;
+        next_poll_ = now + kPollInterval;
+        if (request_.interrupted && request_.interrupted()) stopped_ = true;
+    }
+
+    void add_up() {
+        std::fill(answer_.value, answer_.value + request_.n_queries, 0.0);
+        std::fill(answer_.gradient, answer_.gradient + request_.n_queries * table_.n_classifiers, 0.0);
+        const double scale = 1.0 / static_cast<double>(table_.n_samples);
+        for (size_t c = 0; c < partition_.chunks().size(); ++c) {
+            const double* sums = partials_.data() + c * sums_;
+            for (int64_t q = 0; q < request_.n_queries; ++q) answer_.value[q] += sums[q];
+            for (int64_t i = 0; i < request_.n_queries * table_.n_classifiers; ++i) {
+                answer_.gradient[i] += sums[request_.n_queries + i];
+            }
+        }
+        for (int64_t q = 0; q < request_.n_queries; ++q) answer_.value[q] *= scale;
+        for (int64_t i = 0; i < request_.n_queries * table_.n_classifiers; ++i) answer_.gradient[i] *= scale;
+    }
+
+    static Arena& arena() {
+        static thread_local Arena arena;
+        return arena;
+    }
+    static std::vector<char>& packed() {
+        static thread_local std::vector<char> memory;
+        return memory;
+    }
+    static std::vector<char>& packed_prior() {
+        static thread_local std::vector<char> memory;
+        return memory;
+    }
+    static void packed_reserve(size_t rows, size_t prior) {
+        if (packed().size() < rows) packed().resize(rows);
+        if (packed_prior().size() < prior) packed_prior().resize(prior);
+    }
+    static int32_t* start_of(Workspace& work) { return work.best + kBufferRows; }
+
+    Workspace workspace() {
+        const size_t rows = kBufferRows * sizeof(double), queries = static_cast<size_t>(request_.n_queries);
+        const size_t moments = queries * static_cast<size_t>(table_.n_classifiers) * sizeof(double);
+        Arena& memory = arena();
+        memory.reset(rows * (2 * kQueryGroup + 3 + 8) + 2 * kBufferRows * sizeof(int32_t) + 2 * moments +
+                     queries * sizeof(PieceState) + 1024);
+        Workspace work{};
+        work.table = &table_;
+        work.request = &request_;
+        work.answer = &answer_;
+        work.weights = memory.take(moments);
+        work.scores = memory.take(rows * kQueryGroup);
+        work.probabilities = memory.take(rows * kQueryGroup);
+        work.prior = memory.take(rows);
+        work.shift = memory.take(rows);
+        work.inverse = memory.take(rows);
+        work.segment = memory.take(rows * 8);
+        work.best = static_cast<int32_t*>(memory.take(2 * kBufferRows * sizeof(int32_t)));
+        work.pieces = static_cast<PieceState*>(memory.take(queries * sizeof(PieceState)));
+        work.piece_moment = static_cast<double*>(memory.take(moments));
+        work.finite = true;
+        return work;
+    }
+
+    const LossTable& table_;
+    const PassRequest& request_;
+    PassAnswer& answer_;
+    Partition partition_;
+    const Kernel& kernel_;
+    size_t sums_;
+    std::vector<double> partials_;
+    std::atomic<size_t> next_chunk_{0};
+    std::atomic<bool> stopped_{false}, finite_{true};
+    std::chrono::steady_clock::time_point next_poll_;
+};
+
+}  // namespace
+
+void run_pass(const LossTable& table, const PassRequest& request, PassAnswer& answer) {
+    Pass(table, request, answer).run();
+}
+
+}  // namespace mixsolve

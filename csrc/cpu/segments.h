@@ -1,0 +1,252 @@
+// The work between the two loops over the losses: maxima, probabilities and values of the samples of one block.
+#pragma once
+
+#include <cmath>
+
+#include "kernel.h"
+#include "vector_math.h"
+
+namespace mixsolve {
+namespace MIXSOLVE_ISA {
+
+template <class Score>
+struct Segments {
+    static constexpr int kWidth = kLanes<Score>;
+    static constexpr Score kSmallestMass = sizeof(Score) == 4 ? Score(1e-18) : Score(1e-200);
+
+    const Block& block;
+    Workspace& work;
+    int64_t query;
+    const Score* scores;
+    Score* probability;
+
+    Score* numbers(int which) const { return static_cast<Score*>(work.segment) + which * kBufferRows; }
+    Score* maximum() const { return numbers(0); }
+    Score* mass() const { return numbers(1); }
+    Score* excess() const { return numbers(2); }
+    Score* total() const { return numbers(3); }        // filled once per block
+    Score* factor() const { return numbers(4); }
+    Score* smoothed() const { return numbers(5); }
+    const Score* prior() const { return block.prior ? static_cast<const Score*>(work.prior) : nullptr; }
+    Score* shift() const { return static_cast<Score*>(work.shift); }
+    Score* inverse() const { return static_cast<Score*>(work.inverse); }
+
+    int64_t sample(int segment) const {
+        const int64_t position = block.position + segment;
+        return work.request->samples ? work.request->samples[position] : position;
+    }
+    double temperature(int segment) const {
+        const PassRequest& request = *work.request;
+        return request.temperature_per_sample ? request.temperature[query * work.table->n_samples + sample(segment)]
+                                              : request.temperature[query];
+    }
+    // s_i N: of the order of 1 whatever the number of samples.
+    double weight(int segment) const {
+        const double* weights = work.table->sample_weight;
+        return weights ? weights[sample(segment)] * static_cast<double>(work.table->n_samples) : 1.0;
+    }
+    bool short_samples() const { return block.n_rows < 2 * kWidth * block.n_segments; }
+
+    // ---- per segment: the largest score and where it is ----
+
+    void maxima() const {
+        for (int s = 0; s < block.n_segments; ++s) {
+            maximum()[s] = largest(block.start[s], block.start[s + 1]);
+        }
+    }
+    MIXSOLVE_INLINE Score largest(int begin, int end) const {
+        if (end - begin < kWidth) {
+            Score max = scores[begin];
+            for (int row = begin + 1; row < end; ++row) max = scores[row] > max ? scores[row] : max;
+            return max;
+        }
+        Vec<Score> max = load(scores + end - kWidth);
+        for (int row = begin; row < end - kWidth; row += kWidth) max = vmax(max, load(scores + row));
+        return lane_max(max);
+    }
+    void best_attacks() const {
+        for (int s = 0; s < block.n_segments; ++s) {
+            const Score max = maximum()[s];
+            int row = block.start[s];
+            const int end = block.start[s + 1];
+            for (; row + kWidth <= end; row += kWidth) {
+                const Mask<Score> equal = load(scores + row) == splat(max);
+                typename IntegerOf<Score>::type any = 0;
+                for (int lane = 0; lane < kWidth; ++lane) any |= equal[lane];
+                if (any) break;
+            }
+            while (row < end - 1 && scores[row] != max) ++row;
+            work.best[s] = row;
+        }
+    }
+
+    // ---- temperature > 0: probabilities times s_i N, and the values ----
+
+    void soften() const {
+        if (short_samples()) {
+            exponentials_by_row();
+        } else {
+            exponentials_by_sample();
+        }
+        values_from_masses();
+        scale_probabilities();
+        for (int row = block.n_rows; row < block.n_rows + kWidth; ++row) probability[row] = 0;
+    }
+
+    // Samples of many attacks: one temperature and one shift per inner loop.
+    void exponentials_by_sample() const {
+        const Score* u = prior();
+        for (int s = 0; s < block.n_segments; ++s) {
+            const int begin = block.start[s], end = block.start[s + 1];
+            const Score scale = static_cast<Score>(kLog2E / temperature(s)), max = maximum()[s];
+            Vec<Score> sum = splat(Score(0));
+            int row = begin;
+            for (; row + kWidth <= end; row += kWidth) {
+                Vec<Score> p = exp2_negative<Score>((load(scores + row) - max) * scale);
+                if (u) p *= load(u + row);
+                store(probability + row, p);
+                sum += p;
+            }
+            if (row < end) {
+                Vec<Score> p = exp2_negative<Score>((load(scores + row) - max) * scale);
+                if (u) p *= load(u + row);
+                store(probability + row, p);
+                sum += keep_first<Score>(p, end - row);
+            }
+            mass()[s] = lane_sum<Score>(sum);
+        }
+    }
+
+    // Samples of few attacks: shift and scale are spread over the rows first, then rows are treated alike.
+    void exponentials_by_row() const {
+        const Score* u = prior();
+        const bool varying = work.request->temperature_per_sample;
+        for (int s = 0; s < block.n_segments; ++s) spread(shift(), s, maximum()[s]);
+        if (varying) {
+            for (int s = 0; s < block.n_segments; ++s) spread(inverse(), s, static_cast<Score>(kLog2E / temperature(s)));
+        }
+        const Vec<Score> common = splat(varying ? Score(0) : static_cast<Score>(kLog2E / temperature(0)));
+        for (int row = 0; row < block.n_rows; row += kWidth) {
+            const Vec<Score> scale = varying ? load(inverse() + row) : common;
+            Vec<Score> p = exp2_negative<Score>((load(scores + row) - load(shift() + row)) * scale);
+            if (u) p *= load(u + row);
+            store(probability + row, p);
+        }
+        for (int s = 0; s < block.n_segments; ++s) mass()[s] = sum_rows(probability, block.start[s], block.start[s + 1]);
+    }
+    MIXSOLVE_INLINE void spread(Score* rows, int s, Score x) const {
+        for (int row = block.start[s]; row < block.start[s + 1]; row += kWidth) store(rows + row, splat(x));
+    }
+    MIXSOLVE_INLINE static Score sum_rows(const Score* x, int begin, int end) {
+        Score sum = 0;
+        if (end - begin < kWidth) {
+            for (int row = begin; row < end; ++row) sum += x[row];
+            return sum;
+        }
+        Vec<Score> sums = splat(Score(0));
+        int row = begin;
+        for (; row + kWidth <= end; row += kWidth) sums += load(x + row);
+        if (row < end) sums += keep_first<Score>(load(x + row), end - row);
+        return lane_sum<Score>(sums);
+    }
+
+    // f_i = max + t log(mass / total), by log1p(excess / total) where that is close to 0.
+    void values_from_masses() const {
+        for (int s = 0; s < block.n_segments; ++s) {
+            if (mass()[s] < kSmallestMass) {
+                rescue(s);
+                excess()[s] = 0;
+            } else if (mass()[s] > Score(kHighTemperatureShare) * total()[s]) {
+                excess()[s] = sum_expm1(s);
+            } else {
+                excess()[s] = 0;
+            }
+        }
+        for (int s = 0; s < block.n_segments; s += kWidth) {
+            const Vec<Score> m = load(mass() + s), all = load(total() + s);
+            const Vec<Score> share = m / all;
+            const Mask<Score> high = share > splat(Score(kHighTemperatureShare));
+            const Vec<Score> small = log1p_small<Score>(high ? load(excess() + s) / all : splat(Score(0)));
+            const Vec<Score> large = log_positive<Score>(share);
+            store(smoothed() + s, high ? small : large);
+        }
+        double sum = 0;
+        const bool outputs = work.answer->per_sample != nullptr;
+        for (int s = 0; s < block.n_segments; ++s) {
+            const double t = temperature(s), w = weight(s);
+            const double value = static_cast<double>(maximum()[s]) + t * static_cast<double>(smoothed()[s]);
+            if (outputs) work.answer->per_sample[query * work.request->n_samples + block.position + s] = value;
+            sum += w * value;
+            factor()[s] = static_cast<Score>(w / static_cast<double>(mass()[s]));
+        }
+        work.value[query] += sum;
+    }
+    Score sum_expm1(int s) const {
+        const int begin = block.start[s], end = block.start[s + 1];
+        const Score scale = static_cast<Score>(kLog2E / temperature(s)), max = maximum()[s];
+        const Score* u = prior();
+        Vec<Score> sum = splat(Score(0));
+        for (int row = begin; row < end; row += kWidth) {
+            Vec<Score> x = exp2_parts<Score>((load(scores + row) - max) * scale).expm1();
+            if (u) x *= load(u + row);
+            sum += end - row < kWidth ? keep_first<Score>(x, end - row) : x;
+        }
+        return lane_sum<Score>(sum);
+    }
+    // The best attack has a prior so small that the others, far below, may matter: shift by the largest
+    // score + t log u instead. Rare, so in plain float64.
+    void rescue(int s) const {
+        const int begin = block.start[s], end = block.start[s + 1];
+        const double t = temperature(s);
+        double max = -INFINITY, sum = 0;
+        for (int row = begin; row < end; ++row) {
+            const double x = static_cast<double>(scores[row]) / t + ::log(exact_prior(row));
+            max = x > max ? x : max;
+        }
+        for (int row = begin; row < end; ++row) {
+            const double x = static_cast<double>(scores[row]) / t + ::log(exact_prior(row));
+            const double p = ::exp(x - max);
+            probability[row] = static_cast<Score>(p);
+            sum += p;
+        }
+        maximum()[s] = static_cast<Score>(t * max);
+        mass()[s] = static_cast<Score>(sum);
+    }
+    // As the table holds it: a tiny one is 0 in float32.
+    double exact_prior(int row) const {
+        return block.prior_is_double ? reinterpret_cast<const double*>(block.prior)[row]
+                                     : static_cast<double>(reinterpret_cast<const float*>(block.prior)[row]);
+    }
+
+    void scale_probabilities() const {
+        if (short_samples()) {
+            for (int s = 0; s < block.n_segments; ++s) spread(shift(), s, factor()[s]);
+            for (int row = 0; row < block.n_rows; row += kWidth) {
+                store(probability + row, load(probability + row) * load(shift() + row));
+            }
+            return;
+        }
+        for (int s = 0; s < block.n_segments; ++s) {
+            const int end = block.start[s + 1];
+            int row = block.start[s];
+            for (; row + kWidth <= end; row += kWidth) store(probability + row, load(probability + row) * factor()[s]);
+            for (; row < end; ++row) probability[row] *= factor()[s];
+        }
+    }
+
+    // ---- temperature 0: the best attack alone ----
+
+    void values_from_maxima() const {
+        double sum = 0;
+        const bool outputs = work.answer->per_sample != nullptr;
+        for (int s = 0; s < block.n_segments; ++s) {
+            const double value = static_cast<double>(maximum()[s]);
+            if (outputs) work.answer->per_sample[query * work.request->n_samples + block.position + s] = value;
+            sum += weight(s) * value;
+        }
+        work.value[query] += sum;
+    }
+};
+
+}  // namespace MIXSOLVE_ISA
+}  // namespace mixsolve

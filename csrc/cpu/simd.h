@@ -1,0 +1,266 @@
+// Vectors of the width of the instruction set this file is compiled for, on the compiler's vector extensions.
+//
+// Everything lives in a namespace named after the instruction set and nothing from the standard library's templates
+// is used: a function compiled here with wide instructions must never be picked by the linker for another machine.
+#pragma once
+
+#include <cstdint>
+
+#if defined(__AVX2__) || defined(__AVX512F__)
+#include <immintrin.h>
+#endif
+
+#include "../loss_table.h"
+
+#ifndef MIXSOLVE_ISA
+#define MIXSOLVE_ISA baseline
+#endif
+
+#define MIXSOLVE_INLINE inline __attribute__((always_inline))
+#define MIXSOLVE_LAMBDA_INLINE __attribute__((always_inline))
+
+namespace mixsolve {
+namespace MIXSOLVE_ISA {
+
+#if defined(__AVX512F__)
+constexpr int kVectorBytes = 64;
+#elif defined(__AVX2__)
+constexpr int kVectorBytes = 32;
+#else
+constexpr int kVectorBytes = 16;
+#endif
+
+template <class T, int Bytes = kVectorBytes>
+struct VecOf {
+    typedef T type __attribute__((vector_size(Bytes)));
+};
+template <class T>
+using Vec = typename VecOf<T>::type;
+template <class T>
+constexpr int kLanes = kVectorBytes / static_cast<int>(sizeof(T));
+
+template <class T>
+struct IntegerOf;
+template <>
+struct IntegerOf<float> {
+    using type = int32_t;
+};
+template <>
+struct IntegerOf<double> {
+    using type = int64_t;
+};
+template <class T>
+using Mask = Vec<typename IntegerOf<T>::type>;
+
+template <class To, class From>
+MIXSOLVE_INLINE To bit_cast(const From& from) {
+    static_assert(sizeof(To) == sizeof(From), "sizes differ");
+    To to;
+    __builtin_memcpy(&to, &from, sizeof(To));
+    return to;
+}
+
+template <class T>
+MIXSOLVE_INLINE Vec<T> splat(T x) {
+    return Vec<T>{} + x;
+}
+template <class T>
+MIXSOLVE_INLINE Vec<T> load(const T* from) {
+    Vec<T> x;
+    __builtin_memcpy(&x, from, sizeof x);
+    return x;
+}
+template <class T>
+MIXSOLVE_INLINE void store(T* to, Vec<T> x) {
+    __builtin_memcpy(to, &x, sizeof x);
+}
+template <class T>
+MIXSOLVE_INLINE Vec<T> lane_index() {
+    Vec<T> x;
+    for (int lane = 0; lane < kLanes<T>; ++lane) x[lane] = static_cast<T>(lane);
+    return x;
+}
+// The first `count` lanes of x, zero in the others.
+template <class T>
+MIXSOLVE_INLINE Vec<T> keep_first(Vec<T> x, int64_t count) {
+    return lane_index<T>() < splat(static_cast<T>(count)) ? x : splat(T(0));
+}
+
+// ---- loads that convert the storage to the score type ---------------------------------------------------------
+
+MIXSOLVE_INLINE float to_float(Float16 h) {
+    const uint32_t sign = static_cast<uint32_t>(h.bits & 0x8000u) << 16;
+    const uint32_t rest = h.bits & 0x7fffu;
+    if (rest >= 0x7c00u) return bit_cast<float>(sign | 0x7f800000u | ((rest & 0x3ffu) << 13));
+    // 2^112 * the bits read as a float: exact, subnormals included
+    return bit_cast<float>(sign | bit_cast<uint32_t>(bit_cast<float>(rest << 13) * 5.192296858534828e33f));
+}
+MIXSOLVE_INLINE float to_float(BFloat16 b) { return bit_cast<float>(static_cast<uint32_t>(b.bits) << 16); }
+MIXSOLVE_INLINE float to_float(float x) { return x; }
+MIXSOLVE_INLINE double to_float(double x) { return x; }
+
+template <class Score, class Stored>
+struct Loader;
+
+template <class T>
+struct Loader<T, T> {
+    static MIXSOLVE_INLINE Vec<T> full(const T* from) { return load(from); }
+};
+
+template <>
+struct Loader<double, float> {
+    static MIXSOLVE_INLINE Vec<double> full(const float* from) {
+        typename VecOf<float, kVectorBytes / 2>::type half;
+        __builtin_memcpy(&half, from, sizeof half);
+        return __builtin_convertvector(half, Vec<double>);
+    }
+};
+
+template <class Score>
+struct Loader<Score, BFloat16> {
+    static MIXSOLVE_INLINE Vec<Score> full(const BFloat16* from) {
+        using Narrow = typename VecOf<uint16_t, 2 * kLanes<Score>>::type;
+        using Wide = typename VecOf<uint32_t, 4 * kLanes<Score>>::type;
+        using Floats = typename VecOf<float, 4 * kLanes<Score>>::type;
+        Narrow bits;
+        __builtin_memcpy(&bits, from, sizeof bits);
+        const Wide shifted = __builtin_convertvector(bits, Wide) << 16;
+        return __builtin_convertvector(bit_cast<Floats>(shifted), Vec<Score>);
+    }
+};
+
+template <class Score>
+struct Loader<Score, Float16> {
+    static MIXSOLVE_INLINE Vec<Score> full(const Float16* from) {
+        using Floats = typename VecOf<float, 4 * kLanes<Score>>::type;
+        Floats x;
+#if defined(__AVX512F__)
+        if constexpr (sizeof(Score) == 4) {
+            x = bit_cast<Floats>(_mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from))));
+        } else {
+            x = bit_cast<Floats>(_mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from))));
+        }
+#elif defined(__AVX2__)
+        if constexpr (sizeof(Score) == 4) {
+            x = bit_cast<Floats>(_mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from))));
+        } else {
+            x = bit_cast<Floats>(_mm_cvtph_ps(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(from))));
+        }
+#else
+        for (int lane = 0; lane < kLanes<Score>; ++lane) x[lane] = to_float(from[lane]);
+#endif
+        return __builtin_convertvector(x, Vec<Score>);
+    }
+};
+
+// `count` < kLanes elements, zero in the other lanes; nothing beyond them is touched.
+template <class Score, class Stored>
+MIXSOLVE_INLINE Vec<Score> load_first(const Stored* from, int64_t count) {
+#if defined(__AVX512F__)
+    if constexpr (sizeof(Stored) == 4 && sizeof(Score) == 4) {
+        return bit_cast<Vec<Score>>(_mm512_maskz_loadu_ps(static_cast<__mmask16>((1u << count) - 1u), from));
+    } else if constexpr (sizeof(Stored) == 8) {
+        return bit_cast<Vec<Score>>(_mm512_maskz_loadu_pd(static_cast<__mmask8>((1u << count) - 1u), from));
+    } else if constexpr (sizeof(Stored) == 2) {
+        Stored copy[16];
+        const __m256i bits = _mm256_maskz_loadu_epi16(static_cast<__mmask16>((1u << count) - 1u), from);
+        __builtin_memcpy(copy, &bits, sizeof bits);
+        return Loader<Score, Stored>::full(copy);
+    }
+#elif defined(__AVX2__)
+    if constexpr (sizeof(Stored) == 4 && sizeof(Score) == 4) {
+        const __m256i lanes = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+        const __m256i mask = _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(count)), lanes);
+        return bit_cast<Vec<Score>>(_mm256_maskload_ps(reinterpret_cast<const float*>(from), mask));
+    }
+#endif
+    Vec<Score> x = splat(Score(0));
+    for (int lane = 0; lane < count; ++lane) x[lane] = static_cast<Score>(to_float(from[lane]));
+    return x;
+}
+
+// ---- reductions over the lanes, in a fixed tree ---------------------------------------------------------------
+
+template <class T, int Bytes = kVectorBytes>
+struct Lanes {
+    typedef typename VecOf<T, Bytes>::type V;
+    typedef typename VecOf<T, Bytes / 2>::type Half;
+    static MIXSOLVE_INLINE void split(V x, Half& low, Half& high) {
+        __builtin_memcpy(&low, &x, sizeof low);
+        __builtin_memcpy(&high, reinterpret_cast<const char*>(&x) + sizeof low, sizeof high);
+    }
+    static MIXSOLVE_INLINE T sum(V x) {
+        if constexpr (Bytes == 2 * sizeof(T)) {
+            return x[0] + x[1];
+        } else {
+            Half low, high;
+            split(x, low, high);
+            return Lanes<T, Bytes / 2>::sum(low + high);
+        }
+    }
+    static MIXSOLVE_INLINE T max(V x) {
+        if constexpr (Bytes == 2 * sizeof(T)) {
+            return x[0] > x[1] ? x[0] : x[1];
+        } else {
+            Half low, high;
+            split(x, low, high);
+            return Lanes<T, Bytes / 2>::max(low > high ? low : high);
+        }
+    }
+};
+template <class T>
+MIXSOLVE_INLINE T lane_sum(Vec<T> x) {
+    return Lanes<T>::sum(x);
+}
+
+// a * b + c. Multiplications and additions are fused here and nowhere else (-ffp-contract=off), so that equal rows have
+// equal scores wherever they stand in a block.
+#if defined(__AVX512F__)
+MIXSOLVE_INLINE Vec<float> fma(Vec<float> a, Vec<float> b, Vec<float> c) { return _mm512_fmadd_ps(a, b, c); }
+MIXSOLVE_INLINE Vec<double> fma(Vec<double> a, Vec<double> b, Vec<double> c) { return _mm512_fmadd_pd(a, b, c); }
+#elif defined(__AVX2__)
+MIXSOLVE_INLINE Vec<float> fma(Vec<float> a, Vec<float> b, Vec<float> c) { return _mm256_fmadd_ps(a, b, c); }
+MIXSOLVE_INLINE Vec<double> fma(Vec<double> a, Vec<double> b, Vec<double> c) { return _mm256_fmadd_pd(a, b, c); }
+#elif defined(__FP_FAST_FMA) && defined(__FP_FAST_FMAF)
+template <class V>
+MIXSOLVE_INLINE V fma(V a, V b, V c) {
+    for (unsigned lane = 0; lane < sizeof(V) / sizeof(a[0]); ++lane) {
+        c[lane] = sizeof(a[0]) == 4 ? __builtin_fmaf(a[lane], b[lane], c[lane]) : __builtin_fma(a[lane], b[lane], c[lane]);
+    }
+    return c;
+}
+#else
+template <class V>
+MIXSOLVE_INLINE V fma(V a, V b, V c) {
+    return a * b + c;
+}
+#endif
+
+#if defined(__AVX512F__)
+MIXSOLVE_INLINE Vec<float> vmax(Vec<float> a, Vec<float> b) { return _mm512_max_ps(a, b); }
+MIXSOLVE_INLINE Vec<double> vmax(Vec<double> a, Vec<double> b) { return _mm512_max_pd(a, b); }
+MIXSOLVE_INLINE float lane_max(Vec<float> x) { return _mm512_reduce_max_ps(x); }
+MIXSOLVE_INLINE double lane_max(Vec<double> x) { return _mm512_reduce_max_pd(x); }
+MIXSOLVE_INLINE Vec<float> round_nearest(Vec<float> x) { return _mm512_roundscale_ps(x, 8); }
+MIXSOLVE_INLINE Vec<double> round_nearest(Vec<double> x) { return _mm512_roundscale_pd(x, 8); }
+#elif defined(__AVX2__)
+MIXSOLVE_INLINE Vec<float> vmax(Vec<float> a, Vec<float> b) { return _mm256_max_ps(a, b); }
+MIXSOLVE_INLINE Vec<double> vmax(Vec<double> a, Vec<double> b) { return _mm256_max_pd(a, b); }
+MIXSOLVE_INLINE float lane_max(Vec<float> x) { return Lanes<float>::max(x); }
+MIXSOLVE_INLINE double lane_max(Vec<double> x) { return Lanes<double>::max(x); }
+MIXSOLVE_INLINE Vec<float> round_nearest(Vec<float> x) { return _mm256_round_ps(x, 8); }
+MIXSOLVE_INLINE Vec<double> round_nearest(Vec<double> x) { return _mm256_round_pd(x, 8); }
+#else
+template <class V>
+MIXSOLVE_INLINE V vmax(V a, V b) {
+    return a > b ? a : b;
+}
+MIXSOLVE_INLINE float lane_max(Vec<float> x) { return Lanes<float>::max(x); }
+MIXSOLVE_INLINE double lane_max(Vec<double> x) { return Lanes<double>::max(x); }
+// Adding and taking away 1.5 * 2^(mantissa bits) rounds to the nearest integer; |x| < 2^21 here.
+MIXSOLVE_INLINE Vec<float> round_nearest(Vec<float> x) { return (x + 12582912.0f) - 12582912.0f; }
+MIXSOLVE_INLINE Vec<double> round_nearest(Vec<double> x) { return (x + 6755399441055744.0) - 6755399441055744.0; }
+#endif
+
+}  // namespace MIXSOLVE_ISA
+}  // namespace mixsolve

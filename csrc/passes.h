@@ -1,0 +1,48 @@
+// The pass: the one seam between the mathematics and the machine.
+//
+// Given a loss table and K queries (weights, temperature), read the table once and answer, for each query,
+//     value     sum_i s_i f_i            f_i = max_j <w, l_ij>                              at temperature 0
+//                                        f_i = t log( sum_j u_ij exp(<w, l_ij> / t) )       at temperature t > 0
+//     gradient  sum_i s_i sum_j p_ij l_ij       p_i the softmax of the scores, or the best attack at temperature 0
+// and per sample, on request, f_i, the best attack (lowest index on ties) and its row.
+// Each backend implements `run_pass`; the specification is mixsolve/reference.py.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <stdexcept>
+
+#include "loss_table.h"
+
+namespace mixsolve {
+
+struct PassRequest {
+    int64_t n_queries;             // K >= 1
+    const double* weights;         // (K, L), any finite numbers
+    const double* temperature;     // (K) or, per sample, (K, N): a query is all 0 or all > 0
+    bool temperature_per_sample;
+    const int64_t* samples;        // sorted indices, or null for all samples
+    int64_t n_samples;             // how many are asked for
+    bool float64_scores;           // scores, exponentials and block sums in float64 whatever the storage
+    int threads;
+    std::function<bool()> interrupted;  // polled from the calling thread; true stops the pass
+};
+
+// Output buffers of the caller; the optional ones may be null. `n` is request.n_samples.
+struct PassAnswer {
+    double* value;            // (K)
+    double* gradient;         // (K, L)
+    double* per_sample;       // (K, n) or null
+    int64_t* best_attack;     // (K, n) or null
+    double* best_row;         // (K, n, L) or null
+    int64_t bytes_read;
+    bool finite;              // false: some score was not finite, the numbers mean nothing
+};
+
+struct PassInterrupted : std::runtime_error {
+    PassInterrupted() : std::runtime_error("the pass was interrupted") {}
+};
+
+void run_pass(const LossTable& table, const PassRequest& request, PassAnswer& answer);
+
+}  // namespace mixsolve

@@ -1,0 +1,47 @@
+"""The compiled pass; `mixsolve.passes` is its only regular user."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+PER_SAMPLE: int
+BEST_ATTACK: int
+BEST_ROW: int
+
+class Cancelled(RuntimeError): ...
+
+class CancelToken:
+    def __init__(self) -> None: ...
+    def cancel(self) -> None: ...
+    @property
+    def cancelled(self) -> bool: ...
+
+class Table:
+    def __init__(
+        self,
+        array: NDArray[Any],
+        storage: int,
+        row_offsets: NDArray[np.int64] | None = None,
+        sample_weight: NDArray[np.float64] | None = None,
+        attack_prior: NDArray[Any] | None = None,
+    ) -> None: ...
+
+def run_pass(
+    table: Table,
+    weights: NDArray[np.float64],
+    temperature: NDArray[np.float64],
+    want: int = 0,
+    samples: NDArray[np.int64] | None = None,
+    float64_scores: bool = False,
+    threads: int = 0,
+    cancel: CancelToken | None = None,
+) -> dict[str, Any]: ...
+def first_nonfinite(table: Table) -> tuple[int, int, int, float] | None: ...
+def extremes(table: Table, threads: int = 0) -> tuple[float, float]: ...
+def read_seconds(array: NDArray[Any], threads: int, how: str = "vector") -> float: ...
+def import_dlpack(exporter: Any) -> tuple[NDArray[Any], int, int, int]: ...
+def available_threads() -> int: ...
+def available_isas() -> list[str]: ...
+def isa() -> str: ...
+def set_isa(name: str) -> None: ...
