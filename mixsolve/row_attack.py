@@ -129,10 +129,11 @@ class RowAttack(AttackStrategy):
         excess = self.probability / prior - 1
         logarithm = np.log1p(excess, where=excess > -1, out=np.zeros_like(excess))
         terms = prior * ((1 + excess) * logarithm - excess)
-        cited = np.bincount(self.sample, minlength=self.n_samples)
-        uncited = 1 - np.bincount(self.sample, weights=prior, minlength=self.n_samples)
-        uncited = np.where(cited == table.attack_counts, 0.0, np.maximum(uncited, 0.0))
-        return np.bincount(self.sample, weights=terms, minlength=self.n_samples) + uncited
+        starts = _first_rows(self.sample)
+        all_cited = np.diff(starts, append=self.sample.size) == table.attack_counts
+        uncited = np.where(all_cited, 0.0, np.maximum(1 - np.add.reduceat(prior, starts), 0.0))
+        divergence: NDArray[np.float64] = np.add.reduceat(terms, starts) + uncited
+        return divergence
 
     def _check_fits(self, table: LossTable) -> None:
         if self.n_samples != table.n_samples:
@@ -186,9 +187,9 @@ def frequent_rows(
 ) -> NDArray[np.bool_]:
     """Rows above the threshold, and the most probable ones of each sample in any case."""
     largest = np.maximum.reduceat(probability, starts)
-    return (probability > threshold) | (
-        probability == np.repeat(largest, np.diff(starts, append=probability.size))
-    )
+    of_sample = np.repeat(largest, np.diff(starts, append=probability.size))
+    frequent: NDArray[np.bool_] = (probability > threshold) | (probability == of_sample)
+    return frequent
 
 
 def thinned(

@@ -194,7 +194,7 @@ def strategy_from_dict(content: Mapping[str, Any]) -> AttackStrategy:
         If the content is of no known kind, or describes no strategy.
     """
     fields = {name: value for name, value in content.items() if name != "kind"}
-    kinds = {"rows": RowAttack, "responses": ResponseAttack}
+    kinds: dict[str, type[RowAttack | ResponseAttack]] = {"rows": RowAttack, "responses": ResponseAttack}
     kind = kinds.get(content.get("kind", ""))
     if kind is None:
         raise ValueError(f"`kind` must be one of {sorted(kinds)}; got {content.get('kind')!r}")

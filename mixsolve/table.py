@@ -91,7 +91,7 @@ class LossTable:
         array, storage = view_losses(losses)
         check_loss_shape(array.shape, ragged=row_offsets is not None)
         self.array, self.storage = make_readable(array, storage, scale, offset)
-        self.n_classifiers = self.array.shape[0]
+        self.n_classifiers = int(self.array.shape[0])
         self.n_rows = int(np.prod(self.array.shape[1:]))
         self.n_attacks: int | None = None
         self.row_offsets: NDArray[np.int64] | None = None
