@@ -207,8 +207,10 @@ double read_seconds(const py::array& array, int threads, const std::string& how)
                          : how == "prefetch" ? mixsolve::Reading::kVectorPrefetch
                                              : mixsolve::Reading::kCopy;
     require(how == "vector" || how == "prefetch" || how == "memcpy", "how must be vector, prefetch or memcpy");
+    const char* data = static_cast<const char*>(array.data());
+    const int64_t bytes = array.nbytes();
     py::gil_scoped_release release;
-    return mixsolve::read_seconds(static_cast<const char*>(array.data()), array.nbytes(), threads, reading);
+    return mixsolve::read_seconds(data, bytes, threads, reading);
 }
 
 }  // namespace
