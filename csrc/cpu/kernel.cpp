@@ -146,9 +146,11 @@ struct BlockKernel {
         query.total()[0] = block.prior ? Segments<Score>::sum_rows(query.prior(), 0, block.n_rows) : static_cast<Score>(block.n_rows);
         query.exponentials_by_sample();
         const double total = static_cast<double>(query.total()[0]);
-        if (query.mass()[0] < query.kSmallestMass) query.rescue(0);
+        const bool rescued = query.mass()[0] < query.kSmallestMass;
+        if (rescued) query.rescue(0);
         const double mass = static_cast<double>(query.mass()[0]);
-        const double excess = mass > kHighTemperatureShare * total ? static_cast<double>(query.sum_expm1(0)) : mass - total;
+        const bool high = !rescued && mass > kHighTemperatureShare * total;
+        const double excess = high ? static_cast<double>(query.sum_expm1(0)) : mass - total;
         const OnlineLse<double> here{static_cast<double>(query.maximum()[0]), mass, excess, total};
         MergeFactors<double> factors{0, 1};
         if (opening) {

@@ -155,11 +155,8 @@ struct Segments {
         for (int s = 0; s < block.n_segments; ++s) {
             if (mass()[s] < kSmallestMass) {
                 rescue(s);
-                excess()[s] = 0;
             } else if (mass()[s] > Score(kHighTemperatureShare) * total()[s]) {
                 excess()[s] = sum_expm1(s);
-            } else {
-                excess()[s] = 0;
             }
         }
         for (int s = 0; s < block.n_segments; s += kWidth) {
@@ -211,6 +208,7 @@ struct Segments {
         }
         maximum()[s] = static_cast<Score>(t * max);
         mass()[s] = static_cast<Score>(sum);
+        excess()[s] = mass()[s] - total()[s];
     }
     // As the table holds it: a tiny one is 0 in float32.
     double exact_prior(int row) const {

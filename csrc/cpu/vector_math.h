@@ -93,7 +93,7 @@ MIXSOLVE_INLINE Vec<T> log_positive(Vec<T> x) {
     return fma(e, splat(C::kLn2High), T(2) * z + fma(e, splat(C::kLn2Low), T(2) * tail));
 }
 
-// log(1 + y) for -1/2 <= y <= 1/2, accurate for tiny y: log(u) y / (u - 1) with u = fl(1 + y).
+// log(1 + y) for y >= -1/2, accurate for tiny y: log(u) y / (u - 1) with u = fl(1 + y).
 template <class T>
 MIXSOLVE_INLINE Vec<T> log1p_small(Vec<T> y) {
     const Vec<T> u = y + T(1);
