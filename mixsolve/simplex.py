@@ -43,7 +43,7 @@ def normalise_weights(weights: NDArray[np.float64]) -> NDArray[np.float64]:
     point = np.array(weights, dtype=np.float64)
     if point.ndim != 1 or not np.all(np.isfinite(point)) or np.any(point < 0) or not np.any(point > 0):
         raise ValueError(f"`weights` must be non-negative, finite and not all zero; got {weights!r}")
-    if math.fsum(point) == 1.0:
+    if point.max() <= 1 and math.fsum(point) == 1.0:
         return point
     point /= point.max()  # first to the scale of 1: the sum can neither overflow nor lose subnormal digits
     point /= math.fsum(point)
