@@ -20,7 +20,8 @@ def test_the_stub_names_what_the_native_module_has():
     tree = ast.parse((ROOT / "mixsolve" / "_native.pyi").read_text(encoding="utf-8"))
     classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
     functions = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
-    assert functions | set(classes) == {name for name in vars(_native) if not name.startswith("_")}
+    constants = {node.target.id for node in tree.body if isinstance(node, ast.AnnAssign)}
+    assert functions | constants | set(classes) == {name for name in vars(_native) if not name.startswith("_")}
     for name, node in classes.items():
         methods = {item.name for item in node.body if isinstance(item, ast.FunctionDef)}
         assert methods <= set(dir(getattr(_native, name)))
