@@ -17,6 +17,10 @@ FORMAT = "mixsolve result"
 VERSION = 1
 
 
+class AlteredDocumentError(ValueError):
+    """A document whose contents do not match its digest: edited or damaged after it was written."""
+
+
 def encode_float(number: float) -> float | str:
     """A JSON value for a float: shortest decimals that give back every bit, or "inf", "-inf", "nan"."""
     plain = float(number)
@@ -62,7 +66,8 @@ def read_document(path: str | os.PathLike[str]) -> dict[str, Any]:
     OSError
         If the file cannot be read.
     ValueError
-        If it is truncated, is something else, has another format version, or was changed after writing.
+        If it is truncated, is something else or has another format version; `AlteredDocumentError`, which is one,
+        if it was changed after writing.
     """
     where = os.fspath(path)
     required = "`path` must be a result written by `MixtureResult.save`"
@@ -76,7 +81,7 @@ def read_document(path: str | os.PathLike[str]) -> dict[str, Any]:
         raise ValueError(f"{required} in format version {VERSION}; {where} has {document.get('version')!r}")
     content = document.get("content")
     if not isinstance(content, dict) or document.get("sha256") != _digest(content):
-        raise ValueError(
+        raise AlteredDocumentError(
             f"{required}, unchanged; {where} was edited or damaged: its digest does not match its contents"
         )
     return content
