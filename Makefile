@@ -6,10 +6,11 @@
 # make build        recompile what changed in csrc/, in place
 # make clean        remove builds and caches (keeps .venv)
 #
-# PYTHON=python3.12 make test   chooses the interpreter that .venv is made from.
+# make test PYTHON=python3.12    chooses the interpreter that .venv is made from
+# make demo DEMO_OUTPUT=pictures  chooses where the pictures go
 
 PYTHON ?= python3
-DEMO_OUTPUT ?= demo-output
+DEMO_OUTPUT ?= mixsolve-demo
 PY := .venv/bin/python
 CXX_FILES := $(shell find csrc -name '*.h' -o -name '*.cpp')
 

@@ -21,7 +21,9 @@ def test_the_stub_names_what_the_native_module_has():
     classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
     functions = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
     constants = {node.target.id for node in tree.body if isinstance(node, ast.AnnAssign)}
-    assert functions | constants | set(classes) == {name for name in vars(_native) if not name.startswith("_")}
+    assert functions | constants | set(classes) == {
+        name for name in vars(_native) if not name.startswith("_")
+    }
     for name, node in classes.items():
         methods = {item.name for item in node.body if isinstance(item, ast.FunctionDef)}
         assert methods <= set(dir(getattr(_native, name)))
