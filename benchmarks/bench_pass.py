@@ -55,7 +55,7 @@ class Settings:
 def against_reading(report: Report, subject: Subject, name: str, limit: float | None, rounds: int) -> None:
     """Rows ``smoothed/<name>`` and ``worst_case/<name>``: read and pass in turn, and the ratio of each pair."""
     errors = subject.verify()
-    read = reading.native_reading(subject.table.array, subject.threads)
+    read = reading.native_reading(subject.planes, subject.threads)
     functions: dict[str, Callable[[], object]] = {"smoothed": subject.smoothed, "worst_case": subject.worst}
     for function, action in functions.items():
         seconds = interleaved({"read": read, "pass": clocked(action)}, rounds)
@@ -75,7 +75,7 @@ def bench_float32(report: Report, settings: Settings) -> None:
     for n_classifiers, n_attacks, limit in [*shapes, (10, 8, FEW_ATTACKS_LIMIT)]:
         subject = Subject.of(n_classifiers, n_attacks, settings.n_bytes, settings.threads)
         if not report.rows:
-            reading.add_reading_row(report, subject.table.array, settings.threads, settings.rounds)
+            reading.add_reading_row(report, subject.planes, settings.threads, settings.rounds)
         against_reading(report, subject, f"float32/{n_classifiers}x{n_attacks}", limit, settings.rounds)
 
 
@@ -146,7 +146,7 @@ def compare_with_peers(report: Report, settings: Settings, n_classifiers: int, n
     subject.verify()
     chosen: dict[str, Choice] = {}
     failed: dict[str, str] = {}
-    rows = peers.rows_layout(subject.table.array)
+    rows = peers.rows_layout(subject.planes)
     for peer in settings.peers:
         try:
             chosen[peer] = fastest_variant(peer, subject, rows)
@@ -193,7 +193,7 @@ def fastest_variant(peer: str, subject: Subject, rows: Array) -> Choice:
     wanted = reference_pass(subject.block, subject.weights, TEMPERATURE)
     candidates = []
     for variant, run in peers.variants(
-        peer, subject.table.array, rows, subject.weights, TEMPERATURE, subject.threads
+        peer, subject.planes, rows, subject.weights, TEMPERATURE, subject.threads
     ):
         value, grad = run()
         require_close(f"{variant}: value", value, wanted.value[0], PEER_ERROR)
@@ -262,8 +262,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         attacks=tuple(given.attacks),
     )
     report = run(settings, given.groups, given.allow_dirty)
-    path = report.write(given.out)
     print(report.bars_table())
+    path = report.write(given.out)
     print(f"rows written to {path}")
     return 0 if report.all_bars_hold else 1
 

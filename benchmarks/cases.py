@@ -1,7 +1,7 @@
 """Seeded loss tables for timing: hard enough that no softmax is one-hot and no optimum sits at a single classifier.
 
-Every generator returns float32 losses of shape (n_classifiers, n_samples, n_attacks). The first three are one game seen
-through three losses: random linear classifiers, labelled Gaussian points and attacks uniform in an l2 ball.
+Every generator returns float32 losses of shape (n_classifiers, n_samples, n_attacks). The first two are one game seen
+through two losses: random linear classifiers, labelled Gaussian points and attacks uniform in an l2 ball.
 """
 
 from __future__ import annotations
@@ -56,9 +56,17 @@ def cross_entropy_losses(shape: Shape, seed: int) -> Array:
     return np.logaddexp(np.float32(0), -linear_margins(shape, seed))
 
 
-def zero_one_losses(shape: Shape, seed: int) -> Array:
-    """0/1 errors of the same classifiers: many ties."""
-    return (linear_margins(shape, seed) <= 0).astype(np.float32)
+def paper_game_losses(shape: Shape, seed: int, radius: float = 3.0) -> Array:
+    """0/1 errors in the game of Meunier et al. (2021), section 5.1: many ties; mixing pays."""
+    from mixsolve.attacks import Loss, Norm, UniformBall, loss_table
+    from mixsolve.demo.plane import sample_classifiers, sample_points
+
+    n_classifiers, n_samples, n_attacks = shape
+    rng = np.random.default_rng(seed)
+    points, labels = sample_points(n_samples, rng)
+    classifiers = sample_classifiers(n_classifiers, points, labels, rng)
+    ball = UniformBall(Norm.L2, radius, n_attacks, seed=seed)
+    return np.asarray(loss_table(classifiers, points, labels, ball, Loss.ZERO_ONE).array, dtype=np.float32)
 
 
 def uniform_losses(shape: Shape, seed: int) -> Array:
@@ -69,7 +77,7 @@ def uniform_losses(shape: Shape, seed: int) -> Array:
 FAMILIES: dict[str, Callable[[Shape, int], Array]] = {
     "sigmoid": sigmoid_losses,
     "cross_entropy": cross_entropy_losses,
-    "zero_one": zero_one_losses,
+    "paper_game": paper_game_losses,
     "uniform": uniform_losses,
 }
 

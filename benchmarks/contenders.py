@@ -68,10 +68,13 @@ class Mixsolve:
         result = fit_mixture(
             losses, temperature=instance.temperature, solver=solver, tol=tol, time_limit=time_limit
         )
+        seconds = time.perf_counter() - start
+        # At temperature 0 as explicit rows: a response rebuilt in other arithmetic breaks ties elsewhere.
+        strategy = result.attack if instance.temperature > 0 else result.attack.rows(losses)
         yield Answer(
             weights=result.weights,
-            strategy=result.attack,
-            seconds=time.perf_counter() - start,
+            strategy=strategy,
+            seconds=seconds,
             status=result.status.name,
             passes=result.passes,
             evaluations=result.evaluations,

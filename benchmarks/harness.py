@@ -8,19 +8,18 @@ from __future__ import annotations
 
 import datetime
 import json
-import operator
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
-from benchmarks.provenance import provenance
+from benchmarks.provenance import ROOT, provenance
 
-RESULTS = Path(__file__).resolve().parent / "results"
+RESULTS = ROOT / "benchmarks" / "results"
 SCHEMA = 1
 
 
@@ -53,16 +52,16 @@ class Spread:
 
 @dataclass(frozen=True)
 class Bar:
-    """A promise about one number of a row: at most, or at least, a limit."""
+    """A promise about one number of a row."""
 
     quantity: str
-    sense: str
+    sense: Literal["at most", "at least"]
     limit: float
     value: float
 
     @property
     def passed(self) -> bool:
-        return {"at most": operator.le, "at least": operator.ge}[self.sense](self.value, self.limit)
+        return self.value <= self.limit if self.sense == "at most" else self.value >= self.limit
 
     def as_dict(self) -> dict[str, Any]:
         return {
@@ -120,9 +119,11 @@ class Report:
     allow_dirty: bool = False
     settings: dict[str, Any] = field(default_factory=dict)
     rows: list[dict[str, Any]] = field(default_factory=list)
-    origin: dict[str, Any] = field(default_factory=provenance)
+    root: Path = ROOT
+    """The checkout that was measured."""
 
     def __post_init__(self) -> None:
+        self.origin = provenance(self.root)
         self.refuse_dirty(self.origin)
 
     def refuse_dirty(self, origin: Mapping[str, Any]) -> None:
@@ -145,7 +146,7 @@ class Report:
 
     def write(self, path: Path | None = None) -> Path:
         """Write the report as JSON, by default to ``benchmarks/results/<benchmark>.json``, replacing it in one step."""
-        now = provenance()
+        now = provenance(self.root)
         if now["commit"] != self.origin["commit"]:
             now["dirty"] = True  # the tree moved under the run: no commit describes what was measured
         self.refuse_dirty(now)

@@ -26,18 +26,18 @@ LIBRARIES = (
 )
 
 
-def git(*arguments: str) -> str | None:
-    """Output of a git command in the project, or None outside a checkout."""
+def git(root: Path, *arguments: str) -> str | None:
+    """Output of a git command in a checkout, or None outside one."""
     try:
-        done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True)
+        done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):
         return None
     return done.stdout.strip()
 
 
-def is_dirty() -> bool:
+def is_dirty(root: Path) -> bool:
     """Whether the tree differs from its commit; new result files alone do not count, an unknown state does."""
-    changes = git("status", "--porcelain", "--", ".", ":!benchmarks/results")
+    changes = git(root, "status", "--porcelain", "--", ".", ":!benchmarks/results")
     return changes is None or changes != ""
 
 
@@ -81,11 +81,11 @@ def native_module() -> dict[str, str]:
     return {"sha256": hashlib.sha256(Path(native.__file__).read_bytes()).hexdigest(), "isa": native.isa()}
 
 
-def provenance() -> dict[str, Any]:
+def provenance(root: Path = ROOT) -> dict[str, Any]:
     """One flat record, the same for every row of a run."""
     return {
-        "commit": git("rev-parse", "HEAD"),
-        "dirty": is_dirty(),
+        "commit": git(root, "rev-parse", "HEAD"),
+        "dirty": is_dirty(root),
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "platform": f"{platform.system()} {platform.machine()}",
         "cpu": cpu_model(),

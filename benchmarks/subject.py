@@ -23,6 +23,8 @@ class Subject:
     """A table, a query, and the two functions under test bound to them."""
 
     table: LossTable
+    planes: Array
+    """The memory behind the table, which shows it read-only."""
     weights: Array
     block: Array
     threads: int
@@ -37,8 +39,14 @@ class Subject:
         )
         stored = block.astype(storage)
         itemsize_share = stored.itemsize / block.itemsize
-        table = LossTable(cases.tiled(stored, int(n_bytes * itemsize_share)))
-        return cls(table, cases.mixture(n_classifiers, seed=1), stored.astype(np.float64), threads)
+        planes = cases.tiled(stored, int(n_bytes * itemsize_share))
+        return cls(
+            LossTable(planes),
+            planes,
+            cases.mixture(n_classifiers, seed=1),
+            stored.astype(np.float64),
+            threads,
+        )
 
     def smoothed(self) -> object:
         return smoothed_value_and_grad(self.table, self.weights, TEMPERATURE, threads=self.threads)

@@ -1,0 +1,135 @@
+"""The README's tables of measurements, made from the committed rows: ``python -m benchmarks.readme`` rewrites them.
+
+Every figure is a link to its file, titled with the name of its row and the path of its field; a test compares them.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from typing import Any
+
+from benchmarks.bench_pass import FEW_ATTACKS_LIMIT, HALF_SPEEDUP, PEER_SPEEDUP, QUERIES_LIMIT, READ_LIMITS
+from benchmarks.harness import RESULTS
+from benchmarks.peers import PEERS
+from benchmarks.provenance import ROOT
+
+README = ROOT / "README.md"
+MARKS = re.compile(r"(<!-- measured: begin -->\n).*(<!-- measured: end -->)", re.DOTALL)
+TIMES = "times_as_long_as_mixsolve"
+ATTACKS = (100, 500, 2000)
+
+
+class Rows:
+    """The rows of one committed file by name."""
+
+    def __init__(self, benchmark: str) -> None:
+        self.path = RESULTS / f"{benchmark}.json"
+        self.content = json.loads(self.path.read_text())
+        self.by_name = {row["name"]: row for row in self.content["rows"]}
+
+    def figure(self, name: str, path: str, decimals: int) -> str:
+        """A number as a link to its row; a dash where there is no such row."""
+        value: Any = self.by_name.get(name)
+        for key in path.split("/"):
+            value = None if value is None else value.get(key)
+        if value is None:
+            return "-"
+        file = self.path.relative_to(ROOT).as_posix()
+        return f'[{value:,.{decimals}f}]({file} "{name}: {path}")'
+
+    def origin(self) -> str:
+        """The machine in one line, and the commit."""
+        origin, threads = self.content["provenance"], self.content["settings"].get("threads")
+        where = (
+            f"{origin['cpu']}, {origin['cores']} cores, {origin['platform']}, commit {origin['commit'][:10]}"
+        )
+        return where if threads is None else f"{where}, {threads} threads"
+
+
+def table(header: list[str], lines: list[list[str]]) -> str:
+    rows = [header, ["---"] * len(header), *lines]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in rows)
+
+
+def pass_tables(rows: Rows) -> str:
+    lines = []
+    for count, limit in READ_LIMITS.items():
+        names = [
+            f"{function}/float32/{count}x{m}" for function in ("smoothed", "worst_case") for m in ATTACKS
+        ]
+        lines.append(
+            [
+                f"{count:,} (at most {limit:g})",
+                *(rows.figure(name, "ratio_to_reading/median", 2) for name in names),
+            ]
+        )
+    header = [
+        "classifiers (bar)",
+        *(f"{f}, {m:,} attacks" for f in ("smoothed", "worst case") for m in ATTACKS),
+    ]
+    few = [rows.figure(f"{f}/float32/10x8", "ratio_to_reading/median", 2) for f in ("smoothed", "worst_case")]
+    four = rows.figure("queries/float32/10x500", "ratio_to_one_query/median", 2)
+    names = [f"speedup/smoothed/{storage}/10x500" for storage in ("float16", "bfloat16")]
+    half = [rows.figure(name, "speedup_over_float32/median", 2) for name in names]
+    speed = rows.figure("smoothed/float32/10x500", "read_gb_per_s/median", 1)
+    shared = [(count, m) for count in PEER_SPEEDUP for m in ATTACKS]
+    peers = [
+        [
+            name,
+            *(rows.figure(f"peers/float32/{count}x{m}", f"{TIMES}/{name}/median", 1) for count, m in shared),
+        ]
+        for name in PEERS
+    ]
+    shapes = [f"{count} classifiers, {m:,} attacks" for count, m in shared]
+    bars = " and ".join(f"{limit:g} at {count}" for count, limit in PEER_SPEEDUP.items())
+    return "\n\n".join(
+        [
+            f"**One pass over a float32 table of 1 GiB, divided by the fastest reading of the same memory** "
+            f"({rows.origin()}; reading runs at {speed} GB/s). `smoothed` is value and gradient.",
+            table(header, lines),
+            f"8 attacks, 10 classifiers (at most {FEW_ATTACKS_LIMIT:g}): {few[0]} and {few[1]}. Four queries in one "
+            f"pass to one (10 classifiers, 500 attacks, at most {QUERIES_LIMIT:g}): {four}. "
+            f"Speed-up over float32 (same shape, at least {HALF_SPEEDUP:g}): float16 {half[0]}, bfloat16 {half[1]}.",
+            "**Value and gradient in other libraries, times as long as mixsolve** (each in its fastest layout and "
+            f"variant, same losses, same run; bars for the fastest of them: {bars}).",
+            table(["library", *shapes], peers),
+        ]
+    )
+
+
+def solver_table(rows: Rows) -> str:
+    lines = []
+    for name in rows.by_name:
+        if name.startswith("summary/"):
+            _, kind, contender = name.split("/")
+            share = " of ".join(rows.figure(name, field, 0) for field in ("solved_instances", "instances"))
+            seconds = rows.figure(name, "shifted_geometric_mean_seconds", 2)
+            lines.append([f"{contender}, {kind.replace('_', ' ')}", share, seconds])
+    settings = rows.content["settings"]
+    return "\n\n".join(
+        [
+            f"**Time to a certified relative gap of {settings['tol']:g}**, games of 3,000 to 200,000 rows "
+            f"({rows.origin()}; shifted geometric mean of seconds, a miss counting as {settings['time_limit']:g}).",
+            table(["solver, problem", "solved", "seconds"], lines),
+        ]
+    )
+
+
+def main() -> int:
+    """Rewrite the README between its marks."""
+    parts = [
+        make(Rows(name)) for name, make in (("bench_pass", pass_tables), ("bench_solvers", solver_table))
+    ]
+    text, found = MARKS.subn(
+        lambda marks: marks[1] + "\n\n".join(parts) + "\n" + marks[2], README.read_text()
+    )
+    if not found:
+        raise SystemExit(f"{README} has lost its marks")
+    README.write_text(text)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,223 @@
+"""The harness, and a toy-size run of every benchmark."""
+
+import json
+import subprocess
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from benchmarks import bench_pass, bench_solvers, cases, peers, reading
+from benchmarks.contenders import CONTENDERS, Cvxpy
+from benchmarks.harness import (
+    RESULTS,
+    Bar,
+    DirtyTree,
+    Report,
+    Spread,
+    WrongAnswer,
+    clocked,
+    interleaved,
+    require_close,
+)
+from benchmarks.subject import TEMPERATURE, Subject
+from mixsolve.reference import reference_pass
+
+TOY_BYTES = 200_000
+PEER_TOLERANCE = 2e-6  # float32 scores over a temperature of 0.05: about 20 ulp of losses in (0, 1)
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    """A git checkout with one committed file."""
+
+    def git(*arguments):
+        who = ["-c", "user.name=someone", "-c", "user.email=someone@example.org"]
+        subprocess.run(["git", *who, *arguments], cwd=tmp_path, check=True, capture_output=True)
+
+    (tmp_path / "code.py").write_text("x = 1\n")
+    git("init")
+    git("add", "code.py")
+    git("commit", "--message", "Begin")
+    return tmp_path
+
+
+def test_spread_is_median_and_quantiles():
+    assert Spread.of(range(11)) == Spread(median=5.0, q20=2.0, q80=8.0, rounds=11)
+
+
+def test_bars_hold_at_their_limit():
+    assert Bar("ratio", "at most", 1.5, 1.5).passed
+    assert not Bar("ratio", "at most", 1.5, 1.6).passed
+    assert Bar("speed-up", "at least", 2.5, 2.5).passed
+    assert not Bar("speed-up", "at least", 2.5, float("nan")).passed
+
+
+def test_actions_take_turns_and_warm_up_rounds_are_dropped():
+    order = []
+    seconds = interleaved(
+        {name: clocked(lambda n=name: order.append(n)) for name in "ab"}, rounds=3, warm_up=1
+    )
+    assert "".join(order) == "abababab"
+    assert seconds["a"].shape == seconds["b"].shape == (3,)
+
+
+@pytest.mark.parametrize("got", [1.1, np.nan, [1.0, 1.0]])
+def test_wrong_answers_are_refused(got):
+    with pytest.raises(WrongAnswer, match="value"):
+        require_close("value", got, 1.0, atol=0.01)
+
+
+def test_rows_of_a_clean_commit_are_written_with_their_provenance(checkout):
+    report = Report("bench", root=checkout)
+    report.add("row", bars=[Bar("ratio", "at most", 2.0, 1.0)], ratio=Spread.of([1.0]))
+    written = json.loads(report.write(checkout / "benchmarks" / "results" / "bench.json").read_text())
+    assert written["rows"][0]["ratio"]["median"] == 1.0
+    assert written["rows"][0]["bars"][0]["passed"] is True
+    origin = written["provenance"]
+    assert len(origin["commit"]) == 40
+    assert origin["dirty"] is False
+    assert {"date", "cpu", "cores", "memory_gb", "platform", "python", "libraries", "native"} <= set(origin)
+    Report("bench", root=checkout)  # the new result file does not make the tree dirty
+
+
+def test_rows_of_a_changed_tree_are_refused_or_marked(checkout):
+    report = Report("bench", root=checkout)
+    (checkout / "code.py").write_text("x = 2\n")
+    with pytest.raises(DirtyTree, match="--allow-dirty"):
+        report.write(checkout / "rows.json")
+    with pytest.raises(DirtyTree, match="commit first"):
+        Report("bench", root=checkout)
+    marked = Report("bench", root=checkout, allow_dirty=True).write(checkout / "rows.json")
+    assert json.loads(marked.read_text())["provenance"]["dirty"] is True
+
+
+def test_a_name_stands_for_one_row(checkout):
+    report = Report("bench", root=checkout)
+    report.add("row")
+    with pytest.raises(ValueError, match="two rows are named 'row'"):
+        report.add("row")
+
+
+@pytest.mark.parametrize("family", cases.FAMILIES)
+def test_families_are_seeded_and_not_degenerate(family):
+    instance = cases.Instance(family, (5, 20, 30))
+    losses = instance.losses()
+    assert losses.shape == instance.shape
+    assert losses.dtype == np.float32
+    np.testing.assert_array_equal(losses, instance.losses())
+    assert not np.array_equal(losses, replace(instance, seed=1).losses())
+    best = losses.max(axis=2).mean(axis=1).min()
+    assert losses.mean() < best, "the attacker must gain by choosing"
+
+
+def test_timed_tables_spread_their_softmax():
+    block = cases.sigmoid_losses((4, 50, 100), seed=0).astype(np.float64)
+    answer = reference_pass(block, cases.mixture(4, seed=1), TEMPERATURE)
+    lead = answer.per_sample[0] - np.tensordot(cases.mixture(4, seed=1), block, 1).max(axis=1)
+    assert np.median(lead) < -1.5 * TEMPERATURE, "the best attack has most of the probability"
+
+
+def test_a_tiled_table_repeats_its_block_in_its_own_memory():
+    block = cases.uniform_losses((2, 3, 4), seed=0)
+    table = cases.tiled(block, 3 * block.nbytes - 1)
+    assert table.shape == (2, 9, 4)
+    np.testing.assert_array_equal(table, np.tile(block, (1, 3, 1)))
+
+
+@pytest.mark.parametrize("rival", [reading.numpy_sum, reading.memcpy, reading.resident_memcpy])
+def test_rivals_of_the_reading_run(rival):
+    rival(cases.uniform_losses((2, 300, 501), seed=0)[:, :, :500].copy(), 2)()
+
+
+@pytest.mark.parametrize(
+    "peer",
+    [
+        *(p for p in peers.PEERS if p != "torch.compile"),
+        pytest.param("torch.compile", marks=pytest.mark.large),
+    ],
+)
+def test_every_variant_of_a_peer_computes_value_and_gradient(peer):
+    planes, weights = cases.sigmoid_losses((10, 40, 50), seed=0), cases.mixture(10, seed=1)
+    wanted = reference_pass(planes.astype(np.float64), weights, TEMPERATURE)
+    for _, run in peers.variants(peer, planes, peers.rows_layout(planes), weights, TEMPERATURE, 2):
+        value, grad = run()
+        np.testing.assert_allclose(value, wanted.value[0], rtol=0, atol=PEER_TOLERANCE)
+        np.testing.assert_allclose(grad, wanted.gradient[0], rtol=0, atol=PEER_TOLERANCE)
+
+
+def test_pass_benchmark_at_toy_size(tmp_path):
+    settings = bench_pass.Settings(
+        n_bytes=TOY_BYTES,
+        peer_bytes=TOY_BYTES,
+        rounds=2,
+        classifiers=(2, 10),
+        attacks=(20,),
+        peer_classifiers=(10,),
+        peers=("numpy", "torch sdpa"),
+    )
+    report = bench_pass.run(settings, allow_dirty=True)
+    names = {row["name"] for row in report.rows}
+    tables = [
+        "float32/2x20",
+        "float32/10x20",
+        "float32/10x8",
+        "float16/10x20",
+        "bfloat16/10x20",
+        "float64/10x500",
+    ]
+    assert {f"{function}/{table}" for function in ("smoothed", "worst_case") for table in tables} <= names
+    assert {"reading", "queries/float32/10x20", "speedup/worst/float16/10x20", "peers/float32/10x20"} <= names
+    assert json.loads(report.write(tmp_path / "rows.json").read_text())["rows"] == report.rows
+    assert report.bars_table().endswith("bars hold")
+
+
+def test_pass_at_toy_size_under_pytest_benchmark(benchmark):
+    subject = Subject.of(10, 100, TOY_BYTES, threads=2)
+    subject.verify()
+    benchmark(subject.smoothed)
+
+
+@pytest.mark.parametrize("contender", CONTENDERS, ids=lambda contender: contender.name)
+@pytest.mark.parametrize("temperature", [0.0, 0.05])
+def test_every_contender_solves_the_toy_instance(contender, temperature):
+    instance = replace(bench_solvers.TOY, temperature=temperature)
+    if not contender.applies(instance):
+        assert temperature > 0
+        return
+    tol = 0.05 if contender.name == "OracleSubgradient" else 1e-4  # 10,000 steps of size O(1 / sqrt(T))
+    row = bench_solvers.solve(contender, instance, tol, time_limit=20.0)
+    assert row["solved"], row
+    assert row["lower_bound"] <= row["value"] * (1 + 1e-12)
+
+
+def test_solver_benchmark_keeps_failures_as_rows(tmp_path):
+    settings = bench_solvers.Settings(
+        time_limit=20.0,
+        instances=(bench_solvers.TOY,),
+        contenders=(CONTENDERS[0], Cvxpy("NO_SUCH_SOLVER", "time_limit", cones=False)),
+    )
+    report = bench_solvers.run(settings, allow_dirty=True)
+    solved, failed = report.rows[:2]
+    assert solved["solved"]
+    assert solved["passes"] >= 1
+    assert not failed["solved"]
+    assert "NO_SUCH_SOLVER" in failed["status"]
+    summary = {row["name"]: row for row in report.rows[2:]}
+    assert summary["summary/worst_case/cvxpy NO_SUCH_SOLVER"]["solved_instances"] == 0
+    assert summary["summary/worst_case/cvxpy NO_SUCH_SOLVER"][
+        "shifted_geometric_mean_seconds"
+    ] == pytest.approx(20.0)
+    report.write(tmp_path / "rows.json")
+
+
+def test_the_shifted_geometric_mean_of_equal_times_is_that_time():
+    assert bench_solvers.shifted_geometric_mean([3.0, 3.0]) == pytest.approx(3.0)
+    assert bench_solvers.shifted_geometric_mean([0.0, 3.0]) == pytest.approx(1.0)
+
+
+def test_committed_rows_come_from_clean_commits():
+    for path in RESULTS.glob("*.json"):
+        written = json.loads(path.read_text())
+        assert written["provenance"]["dirty"] is False, path.name
+        assert written["rows"], path.name
