@@ -19,6 +19,7 @@ LAYERS = (
     ("row_attack", "table"),
     ("passes",),
     ("strategy",),
+    ("matrix_game", "responses"),
     ("bounds", "certificate"),
     ("solvers",),
     ("fit", "verification"),
@@ -81,6 +82,7 @@ def test_parts_import_one_way(path):
     own = part_of(path)
     assert own in LAYER, f"give {own} a place in LAYERS"
     parts = imported_parts(path.read_text(encoding="utf-8"), path.relative_to(ROOT).parts[:-1])
+    assert parts <= set(LAYER), f"give {sorted(parts - set(LAYER))} a place in LAYERS"
     climbing = {part for part in parts - {own} if LAYER[part] > LAYER[own]}
     assert not climbing, f"{own} stands below {sorted(climbing)}"
 
