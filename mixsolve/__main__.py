@@ -1,0 +1,5 @@
+"""``python -m mixsolve``: the command line."""
+
+from mixsolve.cli import main
+
+raise SystemExit(main())

@@ -1,0 +1,303 @@
+"""The command line: ``mixsolve demo``, ``fit``, ``verify`` and ``info``."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mixsolve.documents import AlteredDocumentError
+
+if TYPE_CHECKING:
+    from mixsolve.results import MixtureResult, Progress
+
+#: Exit codes.
+SOLVED, LIMIT_OR_REFUSED, BAD_INPUT, KILLED = 0, 1, 2, 130
+
+EXIT_CODES = """exit codes:
+  0    solved to the tolerance, or verified
+  1    a limit was reached first, or the result was refused
+  2    bad input
+  130  interrupted (Ctrl-C) before there was a result"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        Arguments after the program's name; those of the process by default.
+
+    Returns
+    -------
+    int
+        The exit code: 0 solved or verified, 1 limit reached or refused, 2 bad input, 130 interrupted without a result.
+    """
+    try:
+        arguments = _parser().parse_args(argv)
+    except SystemExit as stop:
+        # argparse has printed its message: 0 after --help, 2 after bad usage.
+        return BAD_INPUT if stop.code else SOLVED
+    try:
+        code = int(arguments.run(arguments))
+        sys.stdout.flush()
+        return code
+    except KeyboardInterrupt:
+        print("\nmixsolve: interrupted", file=sys.stderr)
+        return KILLED
+    except BrokenPipeError:
+        # The reader of stdout has gone (`mixsolve fit ... | head`): leave without a traceback at shutdown.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return LIMIT_OR_REFUSED
+    except AlteredDocumentError as error:
+        print(f"mixsolve: refused: {error}", file=sys.stderr)
+        return LIMIT_OR_REFUSED
+    except (ValueError, TypeError, OSError, ImportError) as error:
+        print(f"mixsolve: error: {error}", file=sys.stderr)
+        return BAD_INPUT
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="mixsolve",
+        description="Optimal mixtures of classifiers against an adversary who sees the mixture, with certificates.",
+        epilog=EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"mixsolve {_version('mixsolve')}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    _add_demo(commands)
+    _add_fit(commands)
+    _add_verify(commands)
+    _add_info(commands)
+    return parser
+
+
+def _add_command(commands: Any, name: str, run: Any, summary: str, details: str) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = commands.add_parser(
+        name,
+        help=summary,
+        description=f"{details}",
+        epilog=EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.set_defaults(run=run)
+    return parser
+
+
+def _add_demo(commands: Any) -> None:
+    parser = _add_command(
+        commands,
+        "demo",
+        _demo,
+        "play the paper's synthetic game and a game on handwritten digits",
+        "Play two games to certified optimality, and write pictures and report.json:\n"
+        "the synthetic game of Meunier et al. (ICML 2021, section 5.1), and handwritten digits\n"
+        "under bounded noise. Takes about a minute. Needs: pip install mixsolve[demo]",
+    )
+    parser.add_argument(
+        "--out", metavar="DIR", default="mixsolve-demo", help="folder to write to (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, metavar="N", help="of all random numbers (default: %(default)s)"
+    )
+    parser.add_argument("--small", action="store_true", help="toy sizes: a few seconds, no claims")
+    parser.add_argument("--quiet", action="store_true", help="print nothing")
+
+
+def _add_fit(commands: Any) -> None:
+    parser = _add_command(
+        commands,
+        "fit",
+        _fit,
+        "find the optimal mixture for a table of losses",
+        "Find the mixture of classifiers that is hardest to attack, with a certificate of how\n"
+        "far from optimal it can be. Ctrl-C ends the search with the best mixture so far.",
+    )
+    _add_table(parser)
+    parser.add_argument(
+        "--temperature",
+        type=float,
+        default=0.0,
+        metavar="T",
+        help="0: worst case (default); > 0: smoothed, in units of the loss",
+    )
+    parser.add_argument(
+        "--tol", type=float, default=1e-6, metavar="R", help="relative gap to reach (default: %(default)s)"
+    )
+    parser.add_argument("--pass-limit", type=int, metavar="N", help="stop after N reads of the table")
+    parser.add_argument("--time-limit", type=float, metavar="S", help="stop after S seconds")
+    parser.add_argument("--threads", type=int, metavar="N", help="threads to use (default: all cores)")
+    parser.add_argument("--out", metavar="FILE", help="write the result as JSON, for `mixsolve verify`")
+    talk = parser.add_mutually_exclusive_group()
+    talk.add_argument("--verbose", action="store_true", help="print a line per pass")
+    talk.add_argument("--quiet", action="store_true", help="print nothing")
+
+
+def _add_verify(commands: Any) -> None:
+    parser = _add_command(
+        commands,
+        "verify",
+        _verify,
+        "check a result against its table of losses",
+        "Recompute both bounds of a saved result from the table, in float64, and refuse the result\n"
+        "where one does not hold or the file was edited.",
+    )
+    parser.add_argument("result", metavar="RESULT", help="file written by `mixsolve fit --out`")
+    _add_table(parser)
+    parser.add_argument("--quiet", action="store_true", help="print nothing")
+
+
+def _add_info(commands: Any) -> None:
+    _add_command(
+        commands,
+        "info",
+        _info,
+        "show versions, instruction sets and extras",
+        "Show what this installation consists of and which extras it finds.",
+    )
+
+
+def _add_table(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "losses",
+        metavar="LOSSES",
+        help=".npy file of shape (n_classifiers, n_samples, n_attacks), or (n_classifiers, n_rows) with --row-offsets",
+    )
+    for name, meaning in (
+        ("row-offsets", "where each sample's rows begin and end, (n_samples + 1,)"),
+        ("sample-weight", "weights of the samples, (n_samples,)"),
+        ("attack-prior", "prior over each sample's attacks, of the shape of one plane"),
+    ):
+        parser.add_argument(f"--{name}", metavar="FILE", help=f".npy file: {meaning}")
+
+
+def _load(path: str, name: str) -> Any:
+    """The array of a .npy file, mapped rather than read."""
+    import numpy as np
+
+    required = f"`{name}` must be a .npy file of numbers"
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except FileNotFoundError:
+        raise ValueError(f"{required}; {path} does not exist") from None
+    except (ValueError, EOFError, OSError) as error:
+        raise ValueError(f"{required}; {path} is not ({error})") from error
+    if not isinstance(array, np.ndarray):
+        raise ValueError(f"{required}; {path} is an archive of several arrays")
+    return array
+
+
+def _table(arguments: argparse.Namespace) -> Any:
+    from mixsolve.table import LossTable
+
+    extras = {
+        name: _load(path, name)
+        for name in ("row_offsets", "sample_weight", "attack_prior")
+        if (path := getattr(arguments, name)) is not None
+    }
+    return LossTable(_load(arguments.losses, "losses"), **extras)
+
+
+def _demo(arguments: argparse.Namespace) -> int:
+    from mixsolve.demo import FULL, SMALL, run_demo, summarise
+
+    settings = (SMALL if arguments.small else FULL).with_seed(arguments.seed)
+    report = run_demo(arguments.out, settings, quiet=arguments.quiet)
+    if not arguments.quiet:
+        print(summarise(report))
+        print(
+            f"\nPictures and report.json are in {Path(arguments.out).resolve()} ({report['seconds']:.0f} s)"
+        )
+    return SOLVED if all(report["checks"].values()) else LIMIT_OR_REFUSED
+
+
+def _fit(arguments: argparse.Namespace) -> int:
+    from mixsolve.fit import fit_mixture
+    from mixsolve.results import Status
+
+    if arguments.out is not None and not Path(arguments.out).resolve().parent.is_dir():
+        raise ValueError(f"`--out` must lie in an existing folder; got {arguments.out}")
+    show = sys.stderr.isatty() and not (arguments.quiet or arguments.verbose)
+    result = fit_mixture(
+        _table(arguments),
+        temperature=arguments.temperature,
+        tol=arguments.tol,
+        pass_limit=arguments.pass_limit,
+        time_limit=arguments.time_limit,
+        threads=arguments.threads,
+        verbose=arguments.verbose,
+        callback=_show_progress if show else None,
+    )
+    if show:
+        print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+    if not arguments.quiet:
+        print(_describe(result))
+    if arguments.out is not None:
+        result.save(arguments.out)
+        if not arguments.quiet:
+            print(f"saved        {arguments.out}")
+    return SOLVED if result.status is Status.OPTIMAL else LIMIT_OR_REFUSED
+
+
+def _show_progress(progress: Progress) -> None:
+    line = f"pass {progress.passes}, {progress.seconds:.1f} s, gap {progress.gap:.3g}"
+    print(f"\r\x1b[K{line}", end="", file=sys.stderr, flush=True)
+
+
+def _describe(result: MixtureResult) -> str:
+    """A result in a few lines, its largest weights last."""
+    order = [int(k) for k in (-result.weights).argsort(kind="stable") if result.weights[k] > 0]
+    shown = ", ".join(f"{k}: {result.weights[k]:.6g}" for k in order[:20])
+    more = f" and {len(order) - 20} more" if len(order) > 20 else ""
+    return (
+        f"status       {result.status.name}: {result.message}\n"
+        f"value        {result.value:.10g}\n"
+        f"lower bound  {result.lower_bound:.10g}\n"
+        f"gap          {result.gap:.3g}\n"
+        f"worst case   {result.worst_case_value:.10g}\n"
+        f"cost         {result.passes} passes, {result.seconds:.2f} s, {result.solver}\n"
+        f"weights      {shown}{more}"
+    )
+
+
+def _verify(arguments: argparse.Namespace) -> int:
+    from mixsolve.verification import load_result, verify
+
+    verification = verify(load_result(arguments.result), _table(arguments))
+    if not arguments.quiet:
+        print(verification)
+    return SOLVED if verification else LIMIT_OR_REFUSED
+
+
+def _info(arguments: argparse.Namespace) -> int:
+    import platform
+
+    from mixsolve import _native
+
+    print(f"mixsolve            {_version('mixsolve')}")
+    print(f"python              {platform.python_version()} on {platform.system()} {platform.machine()}")
+    print(f"instruction sets    {', '.join(_native.available_isas())} (in use: {_native.isa()})")
+    print(f"cores               {os.cpu_count()}")
+    for package, use in (
+        ("numpy", "core"),
+        ("scipy", "core"),
+        ("cvxpy", "extra lp"),
+        ("matplotlib", "extra plot"),
+        ("scikit-learn", "extra demo"),
+        ("torch", "extra torch"),
+    ):
+        print(f"{package:<19} {_version(package)} ({use})")
+    return SOLVED
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
