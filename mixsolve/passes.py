@@ -23,6 +23,9 @@ __all__ = ["PassAnswer", "WorstCase", "run_pass", "smoothed_value_and_grad", "wo
 # Beyond these, 1 / t or the scores of an ordinary query could leave the range of float32.
 _FLOAT32_SAFE = 1e30
 
+# A positive temperature below this is raised to it: 1 / t stays finite, and t log m is 0 to every digit anyway.
+_SMALLEST_TEMPERATURE = 1e-300
+
 
 @dataclass(frozen=True)
 class PassAnswer:
@@ -103,6 +106,10 @@ def run_pass(
         np.broadcast_to(temperature, (query_weights.shape[0],)) if np.ndim(temperature) == 0 else temperature,
         dtype=np.float64,
     )
+    if np.any((query_temperature > 0) & (query_temperature < _SMALLEST_TEMPERATURE)):
+        query_temperature = np.where(
+            query_temperature > 0, np.maximum(query_temperature, _SMALLEST_TEMPERATURE), 0.0
+        )
     want = (
         _native.PER_SAMPLE * per_sample + _native.BEST_ATTACK * best_attack + _native.BEST_ROW * best_row
     )
