@@ -19,6 +19,10 @@ ROUNDING_SLACK = 5e-14
 # in another order, and a factor of two of room.
 WEIGHT_SUM_SLACK = 4 * EPS
 
+# Two float64 computations of a score may differ by this, relative to the sum of its terms' sizes: half an ulp per
+# term, in any order, for tables of up to 16 classifiers. A response's probabilities move by that over its temperature.
+SCORE_ROUNDING = 8 * EPS
+
 # A linear programme from HiGHS is only as good as its feasibility tolerance (1e-10 as asked for here). Every
 # value found that way is therefore an interval, proved by both of its solutions; this is the widest interval
 # a test accepts.
@@ -37,17 +41,3 @@ def loss_scale(losses):
 def rounding_slack(losses):
     """Absolute slack of a bound whose strategy is given explicitly."""
     return ROUNDING_SLACK * loss_scale(losses)
-
-
-def response_slack(losses, temperature):
-    """Absolute slack of a lower bound whose strategy has to be rebuilt from responses.
-
-    A response is a softmax of scores divided by its temperature: a rounding error e of a score moves its
-    probabilities by a relative e / temperature, and hence the bound by that times the loss scale. A response
-    at temperature 0 is a best attack and has no such error.
-    """
-    temperature = np.asarray(temperature, dtype=np.float64)
-    positive = temperature[temperature > 0.0]
-    if positive.size == 0:
-        return rounding_slack(losses)
-    return rounding_slack(losses) * (1.0 + loss_scale(losses) / float(positive.min()))
