@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 from typing import Any, Protocol
 
@@ -103,13 +103,15 @@ class Cvxpy:
         return self.cones or instance.temperature == 0
 
     def attempts(self, instance: Instance, losses: Array, tol: float, time_limit: float) -> Iterator[Answer]:
+        deadline = time.perf_counter() + time_limit
         for tightening in (0.1, 0.01, 0.001) if self.accuracies else (1.0,):
-            accuracy = dict.fromkeys(self.accuracies, tol * tightening)
-            options = {**self.options, **accuracy, self.time_option: time_limit}
+            options = {**self.options, **dict.fromkeys(self.accuracies, tol * tightening)}
+            left = {self.time_option: max(1.0, deadline - time.perf_counter())}
             if instance.temperature == 0:
-                yield self.solve_worst_case(losses, options)
+                answer = self.solve_worst_case(losses, options | left)
             else:
-                yield self.solve_smoothed(losses, instance.temperature, options)
+                answer = self.solve_smoothed(losses, instance.temperature, options | left)
+            yield replace(answer, settings=options)
 
     def solve_worst_case(self, losses: Array, options: dict[str, Any]) -> Answer:
         """min mean(v) over mixtures w with v_i >= <w, l_ij>; the duals of these rows are the attacker's strategy."""
@@ -158,7 +160,6 @@ class Cvxpy:
             seconds,
             problem.status,
             solver_seconds=stats.solve_time,
-            settings=options,
         )
 
 
