@@ -14,6 +14,9 @@ struct BlockKernel {
     static void prepare(Workspace& work) {
         const int64_t n = work.request->n_queries * work.table->n_classifiers;
         for (int64_t i = 0; i < n; ++i) weights(work)[i] = static_cast<Score>(work.request->weights[i]);
+        work.score_only = true;
+        const int64_t per_query = work.request->temperature_per_sample ? work.table->n_samples : 1;
+        for (int64_t q = 0; q < work.request->n_queries; ++q) work.score_only &= work.request->temperature[q * per_query] == 0;
     }
 
     static void block(const Block& block, Workspace& work) {
@@ -30,15 +33,17 @@ struct BlockKernel {
             score_group(rows, first, group, work);
             const Score* soft[kQueryGroup];
             double* moment[kQueryGroup];
+            double factor[kQueryGroup];
             int n_soft = 0;
             for (int q = 0; q < group; ++q) {
                 const Segments<Score> query{block, work, first + q, buffer(work.scores, q), buffer(work.probabilities, q)};
                 if (answer_query(rows, query)) {
                     soft[n_soft] = query.probability;
+                    factor[n_soft] = block.n_segments == 1 ? static_cast<double>(query.factor()[0]) : 1.0;
                     moment[n_soft++] = work.gradient + (first + q) * work.table->n_classifiers;
                 }
             }
-            add_moments(rows, soft, moment, n_soft);
+            add_moments(rows, soft, factor, moment, n_soft);
         }
     }
 
@@ -107,19 +112,20 @@ struct BlockKernel {
             score_group(rows, first, group, work);
             const Score* soft[kQueryGroup];
             double* moment[kQueryGroup];
+            double factor[kQueryGroup];
             int n_soft = 0;
             for (int q = 0; q < group; ++q) {
                 const Segments<Score> query{block, work, first + q, buffer(work.scores, q), buffer(work.probabilities, q)};
-                if (answer_piece(rows, query, first_attack)) {
+                if (answer_piece(rows, query, first_attack, factor[n_soft])) {
                     soft[n_soft] = query.probability;
                     moment[n_soft++] = work.piece_moment + (first + q) * work.table->n_classifiers;
                 }
             }
-            add_moments(rows, soft, moment, n_soft);
+            add_moments(rows, soft, factor, moment, n_soft);
         }
     }
 
-    static bool answer_piece(const Rows<Score, Stored>& rows, const Segments<Score>& query, int64_t first_attack) {
+    static bool answer_piece(const Rows<Score, Stored>& rows, const Segments<Score>& query, int64_t first_attack, double& factor) {
         Workspace& work = query.work;
         PieceState& state = work.pieces[query.query];
         double* moment = work.piece_moment + query.query * rows.n_planes;
@@ -135,12 +141,12 @@ struct BlockKernel {
             if (work.answer->best_row) copy_row(rows, work.best[0], best_row(query.query, query.block.position, work));
         }
         if (t == 0) return false;
-        merge_piece(query, state, moment, rows.n_planes, opening);
+        factor = merge_piece(query, state, moment, rows.n_planes, opening);
         return true;
     }
 
-    // Probabilities of the piece relative to the merged maximum; the moment so far is brought to it too.
-    static void merge_piece(const Segments<Score>& query, PieceState& state, double* moment, int64_t n_planes, bool opening) {
+    // Brings the moment so far to the merged maximum; returns the factor that does so for the piece's probabilities.
+    static double merge_piece(const Segments<Score>& query, PieceState& state, double* moment, int64_t n_planes, bool opening) {
         const Block& block = query.block;
         const double t = query.temperature(0);
         query.total()[0] = block.prior ? Segments<Score>::sum_rows(query.prior(), 0, block.n_rows) : static_cast<Score>(block.n_rows);
@@ -159,9 +165,8 @@ struct BlockKernel {
             factors = merge(state.lse, here, 1 / t);
         }
         for (int64_t k = 0; k < n_planes; ++k) moment[k] = opening ? 0 : moment[k] * factors.first;
-        const Score second = static_cast<Score>(factors.second);
-        for (int row = 0; row < block.n_rows; row += kWidth) store(query.probability + row, load(query.probability + row) * second);
         for (int row = block.n_rows; row < block.n_rows + kWidth; ++row) query.probability[row] = 0;
+        return factors.second;
     }
 
     static void end_sample(int64_t position, Workspace& work) {
@@ -193,7 +198,7 @@ struct BlockKernel {
         return static_cast<int>(left < kQueryGroup ? left : kQueryGroup);
     }
     static Rows<Score, Stored> rows_of(const Block& block, const Workspace& work) {
-        return {block.data, block.plane_stride, block.n_rows, work.table->n_classifiers, block.prefetch_bytes};
+        return {block.data, block.plane_stride, block.n_rows, work.table->n_classifiers, block.prefetch_bytes, work.score_only};
     }
     static void copy_row(const Rows<Score, Stored>& rows, int row, double* out) {
         for (int64_t k = 0; k < rows.n_planes; ++k) out[k] = static_cast<double>(to_float(rows.plane(k)[row]));
@@ -224,12 +229,13 @@ struct BlockKernel {
         work.finite &= finite;
     }
 
-    static void add_moments(const Rows<Score, Stored>& rows, const Score* const* probability, double* const* moment, int n) {
+    static void add_moments(const Rows<Score, Stored>& rows, const Score* const* probability, const double* factor,
+                            double* const* moment, int n) {
         if (n == 4) {
-            rows.template moments<4>(probability, moment);
+            rows.template moments<4>(probability, factor, moment);
         } else {
-            if (n >= 2) rows.template moments<2>(probability, moment);
-            if (n % 2) rows.template moments<1>(probability + n - 1, moment + n - 1);
+            if (n >= 2) rows.template moments<2>(probability, factor, moment);
+            if (n % 2) rows.template moments<1>(probability + n - 1, factor + n - 1, moment + n - 1);
         }
     }
 
@@ -260,7 +266,7 @@ uint64_t read(const char* data, int64_t bytes, bool prefetch_ahead) {
     int64_t at = 0;
     for (; at + step <= bytes; at += step) {
         if (prefetch_ahead) {
-            for (int64_t line = 0; line < step; line += 64) prefetch(data + at + line + 4096);
+            for (int64_t line = 0; line < step; line += 64) __builtin_prefetch(data + at + line + 4096);
         }
         for (int v = 0; v < kVectors; ++v) sum[v] += load(reinterpret_cast<const uint64_t*>(data + at + v * kVectorBytes));
     }

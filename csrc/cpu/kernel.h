@@ -53,6 +53,7 @@ struct Workspace {
     double* value;           // (K) sums of this chunk, with weights s_i N
     double* gradient;        // (K, L)
     bool finite;
+    bool score_only;         // every query is at temperature 0
 };
 
 struct Kernel {

@@ -12,107 +12,174 @@ constexpr int kRegisters = 32;
 constexpr int kRegisters = 16;
 #endif
 
-MIXSOLVE_INLINE void prefetch(const void* address) { __builtin_prefetch(address, 0, 2); }
-
 template <class Score, class Stored>
 struct Rows {
     static constexpr int kWidth = kLanes<Score>;
-    static constexpr int kRowsPerLine = 64 / static_cast<int>(sizeof(Stored));
+    static constexpr int64_t kChunkPlanes = 32;
+    // A core can have few lines of memory under way: a burst of prefetches stalls it. So the lines of the next block are
+    // asked for one by one beside the loads of this one, every other line while scoring, the others in the moments.
+    static constexpr int kVectorsPerLine = 64 / (kWidth * static_cast<int>(sizeof(Stored)));
+    static constexpr int kPeriod = 2 * kVectorsPerLine;
 
     const char* data;
     int64_t plane_stride;
     int n_rows;
     int64_t n_planes;
-    int64_t prefetch_bytes;
+    int64_t prefetch_bytes;  // distance to the block that comes next, 0 for none
+    bool score_only;         // no moments will be asked for: the scores fetch all of the next block
 
     MIXSOLVE_INLINE const Stored* plane(int64_t k) const {
         return reinterpret_cast<const Stored*>(data + k * plane_stride);
     }
 
     // scores[q][row] = sum_k weights[q][k] losses[k][row]; false when one of them is not finite.
-    template <int Queries>
-    bool scores(const Score* const* weights, Score* const* out) const {
-        bool finite = true;
-        int64_t k = 0;
-        for (; k + 8 <= n_planes; k += 8) finite &= score_planes<Queries, 8>(k, weights, out);
-        if (k + 4 <= n_planes) {
-            finite &= score_planes<Queries, 4>(k, weights, out);
-            k += 4;
-        }
-        if (k + 2 <= n_planes) {
-            finite &= score_planes<Queries, 2>(k, weights, out);
-            k += 2;
-        }
-        if (k < n_planes) finite &= score_planes<Queries, 1>(k, weights, out);
-        return finite;
+    //
+    // Planes are taken in chunks whose sums are added up: that keeps the rounding error of hundreds of classifiers small.
+    MIXSOLVE_INLINE void prefetch(const Stored* here) const {
+        __builtin_prefetch(reinterpret_cast<const char*>(here) + prefetch_bytes, 0, 2);
+    }
+    // Whether vector `v` of a tile of `tile` vectors that begins at `row` is one whose line is fetched in this phase.
+    static MIXSOLVE_INLINE bool fetches(int tile, int row, int v, int phase) {
+        return (tile % kPeriod == 0 ? v : row / kWidth + v) % kPeriod == phase;
     }
 
-    // Adds the share of planes k .. k + Planes to the scores: each share is summed on its own, which keeps the
-    // rounding error of hundreds of classifiers small.
-    template <int Queries, int Planes>
-    bool score_planes(int64_t k, const Score* const* weights, Score* const* out) const {
-        const Stored* from[Planes];
-        for (int p = 0; p < Planes; ++p) from[p] = plane(k + p);
-        const bool first = k == 0, last = k + Planes == n_planes;
+    template <int Queries>
+    MIXSOLVE_NOINLINE bool scores(const Score* const* weights, Score* const* out) const {
+        constexpr int kTile = Queries == 1 ? 4 : 2 * kRegisters / 16;  // vectors of rows worked on together
+        const int full = n_rows / kWidth * kWidth;
         Vec<Score> odd = splat(Score(0));  // 0 while every score is finite, else NaN
-        const auto add = [&](int row, const Vec<Score>(&losses)[Planes]) MIXSOLVE_LAMBDA_INLINE {
-            for (int q = 0; q < Queries; ++q) {
-                Vec<Score> sum = losses[0] * weights[q][k];
-                for (int p = 1; p < Planes; ++p) sum = fma(losses[p], splat(weights[q][k + p]), sum);
-                if (!first) sum += load(out[q] + row);
-                store(out[q] + row, sum);
-                if (last) odd += sum - sum;
+        for (int64_t first = 0; first < n_planes; first += kChunkPlanes) {
+            const int64_t last = first + kChunkPlanes < n_planes ? first + kChunkPlanes : n_planes;
+            int row = 0;
+            for (; row + kTile * kWidth <= full; row += kTile * kWidth) {
+                odd += score_tile<Queries, kTile>(first, last, row, weights, out);
             }
-        };
-        const int full = n_rows / kWidth * kWidth;
-        for (int row = 0; row < full; row += kWidth) {
-            Vec<Score> losses[Planes];
-            for (int p = 0; p < Planes; ++p) {
-                losses[p] = Loader<Score, Stored>::full(from[p] + row);
-                if (row % kRowsPerLine == 0) prefetch(reinterpret_cast<const char*>(from[p] + row) + prefetch_bytes);
-            }
-            add(row, losses);
+            for (; row < full; row += kWidth) odd += score_tile<Queries, 1>(first, last, row, weights, out);
+            if (full < n_rows) odd += score_tail<Queries>(first, last, full, weights, out);
         }
-        if (full < n_rows) {
-            Vec<Score> losses[Planes];
-            for (int p = 0; p < Planes; ++p) losses[p] = load_first<Score, Stored>(from[p] + full, n_rows - full);
-            add(full, losses);
-        }
-        return lane_sum<Score>(odd) == 0;
+        return lane_sum(odd) == 0;
     }
 
-    // moment[q][k] += sum_row probability[q][row] losses[k][row]; probabilities beyond the last row must be 0.
+    template <int Queries, int Tile>
+    MIXSOLVE_INLINE Vec<Score> score_tile(int64_t first, int64_t last, int row, const Score* const* weights,
+                                          Score* const* out) const {
+        Vec<Score> sum[Queries][Tile];
+        for (int q = 0; q < Queries; ++q)
+            for (int v = 0; v < Tile; ++v) sum[q][v] = splat(Score(0));
+        const Stored* from = plane(first) + row;
+        for (int64_t k = first; k < last; ++k) {
+            Vec<Score> losses[Tile];
+            for (int v = 0; v < Tile; ++v) losses[v] = Loader<Score, Stored>::full(from + v * kWidth);
+            for (int q = 0; q < Queries; ++q) {
+                const Vec<Score> weight = splat(weights[q][k]);
+                for (int v = 0; v < Tile; ++v) sum[q][v] = fma(losses[v], weight, sum[q][v]);
+            }
+            for (int v = 0; v < Tile; ++v) {
+                if (fetches(Tile, row, v, 0)) prefetch(from + v * kWidth);
+            }
+            if (score_only) {
+                for (int v = 0; v < Tile; ++v) {
+                    if (fetches(Tile, row, v, kVectorsPerLine)) prefetch(from + v * kWidth);
+                }
+            }
+            from = reinterpret_cast<const Stored*>(reinterpret_cast<const char*>(from) + plane_stride);
+        }
+        return add_scores<Queries, Tile>(first > 0, row, sum, out);
+    }
+
     template <int Queries>
-    void moments(const Score* const* probability, double* const* moment) const {
-        constexpr int kPlanes = Queries == 1 ? 8 : (kRegisters / 2) / Queries;
+    Vec<Score> score_tail(int64_t first, int64_t last, int row, const Score* const* weights, Score* const* out) const {
+        Vec<Score> sum[Queries][1];
+        for (int q = 0; q < Queries; ++q) sum[q][0] = splat(Score(0));
+        for (int64_t k = first; k < last; ++k) {
+            const Vec<Score> losses = load_first<Score, Stored>(plane(k) + row, n_rows - row);
+            for (int q = 0; q < Queries; ++q) sum[q][0] = fma(losses, splat(weights[q][k]), sum[q][0]);
+        }
+        return add_scores<Queries, 1>(first > 0, row, sum, out);
+    }
+
+    // Returns NaN in some lane when a score is not finite, else 0.
+    template <int Queries, int Tile>
+    MIXSOLVE_INLINE static Vec<Score> add_scores(bool to_earlier, int row, Vec<Score> (&sum)[Queries][Tile],
+                                                 Score* const* out) {
+        Vec<Score> odd = splat(Score(0));
+        for (int q = 0; q < Queries; ++q) {
+            for (int v = 0; v < Tile; ++v) {
+                Score* to = out[q] + row + v * kWidth;
+                const Vec<Score> score = to_earlier ? load(to) + sum[q][v] : sum[q][v];
+                store(to, score);
+                odd += score - score;
+            }
+        }
+        return odd;
+    }
+
+    // moment[q][k] += factor[q] sum_row probability[q][row] losses[k][row]; probabilities beyond the last row must be 0.
+    template <int Queries>
+    void moments(const Score* const* probability, const double* factor, double* const* moment) const {
+        constexpr int kMost = Queries == 1 ? 8 : kRegisters / 2 / Queries;
         int64_t k = 0;
-        for (; k + kPlanes <= n_planes; k += kPlanes) moment_planes<Queries, kPlanes>(k, probability, moment);
-        for (; k + 2 <= n_planes; k += 2) moment_planes<Queries, 2>(k, probability, moment);
-        if (k < n_planes) moment_planes<Queries, 1>(k, probability, moment);
+        while (k < n_planes) {
+            // Groups of about equal size: a group of one or two planes would wait for its own sums.
+            const int64_t left = n_planes - k, groups = (left + kMost - 1) / kMost;
+            k += moment_group<Queries, kMost>((left + groups - 1) / groups, k, probability, factor, moment);
+        }
     }
 
     template <int Queries, int Planes>
-    void moment_planes(int64_t k, const Score* const* probability, double* const* moment) const {
-        const Stored* from[Planes];
-        for (int p = 0; p < Planes; ++p) from[p] = plane(k + p);
-        Vec<Score> sum[Queries][Planes];
-        for (int q = 0; q < Queries; ++q)
-            for (int p = 0; p < Planes; ++p) sum[q][p] = splat(Score(0));
+    MIXSOLVE_INLINE int64_t moment_group(int64_t wanted, int64_t k, const Score* const* probability, const double* factor,
+                                         double* const* moment) const {
+        if constexpr (Planes > 1) {
+            if (wanted < Planes) return moment_group<Queries, Planes - 1>(wanted, k, probability, factor, moment);
+        }
+        moment_planes<Queries, Planes>(k, probability, factor, moment);
+        return Planes;
+    }
+
+    template <int Queries, int Planes>
+    MIXSOLVE_NOINLINE void moment_planes(int64_t k, const Score* const* probability, const double* factor,
+                                         double* const* moment) const {
+        // Few planes have few sums: several sets of them keep the multipliers busy.
+        constexpr int kSets = Queries * Planes <= 2 ? 4 : Queries * Planes <= 4 ? 2 : 1;
+        constexpr int kStep = kSets > kPeriod ? kSets : kPeriod;
+        const char* from = reinterpret_cast<const char*>(plane(k));
+        Vec<Score> sum[kSets][Queries][Planes];
+        for (int u = 0; u < kSets; ++u)
+            for (int q = 0; q < Queries; ++q)
+                for (int p = 0; p < Planes; ++p) sum[u][q][p] = splat(Score(0));
+        const Score* chance[Queries];
+        for (int q = 0; q < Queries; ++q) chance[q] = probability[q];
         const int full = n_rows / kWidth * kWidth;
-        for (int row = 0; row < full; row += kWidth) {
-            for (int p = 0; p < Planes; ++p) {
-                const Vec<Score> losses = Loader<Score, Stored>::full(from[p] + row);
-                for (int q = 0; q < Queries; ++q) sum[q][p] = fma(load(probability[q] + row), losses, sum[q][p]);
+        int row = 0;
+        for (; row + kStep * kWidth <= full; row += kStep * kWidth) {
+            for (int u = 0; u < kStep; ++u) {
+                moment_rows<Queries, Planes>(from, row + u * kWidth, chance, u % kPeriod == kVectorsPerLine, sum[u % kSets]);
             }
         }
+        for (; row < full; row += kWidth) moment_rows<Queries, Planes>(from, row, chance, false, sum[0]);
         if (full < n_rows) {
             for (int p = 0; p < Planes; ++p) {
-                const Vec<Score> losses = load_first<Score, Stored>(from[p] + full, n_rows - full);
-                for (int q = 0; q < Queries; ++q) sum[q][p] = fma(load(probability[q] + full), losses, sum[q][p]);
+                const Vec<Score> losses = load_first<Score, Stored>(plane(k + p) + full, n_rows - full);
+                for (int q = 0; q < Queries; ++q) sum[0][q][p] = fma(load(chance[q] + full), losses, sum[0][q][p]);
             }
         }
-        for (int q = 0; q < Queries; ++q)
-            for (int p = 0; p < Planes; ++p) moment[q][k + p] += static_cast<double>(lane_sum<Score>(sum[q][p]));
+        for (int q = 0; q < Queries; ++q) {
+            for (int p = 0; p < Planes; ++p) {
+                for (int u = 1; u < kSets; ++u) sum[0][q][p] += sum[u][q][p];
+                moment[q][k + p] += factor[q] * static_cast<double>(lane_sum(sum[0][q][p]));
+            }
+        }
+    }
+
+    template <int Queries, int Planes>
+    MIXSOLVE_INLINE void moment_rows(const char* from, int row, const Score* const* chance, bool fetch,
+                                     Vec<Score> (&sum)[Queries][Planes]) const {
+        for (int p = 0; p < Planes; ++p) {
+            const Stored* here = reinterpret_cast<const Stored*>(from + p * plane_stride) + row;
+            const Vec<Score> losses = Loader<Score, Stored>::full(here);
+            if (fetch) prefetch(here);
+            for (int q = 0; q < Queries; ++q) sum[q][p] = fma(load(chance[q] + row), losses, sum[q][p]);
+        }
     }
 };
 

@@ -70,10 +70,7 @@ struct Segments {
             int row = block.start[s];
             const int end = block.start[s + 1];
             for (; row + kWidth <= end; row += kWidth) {
-                const Mask<Score> equal = load(scores + row) == splat(max);
-                typename IntegerOf<Score>::type any = 0;
-                for (int lane = 0; lane < kWidth; ++lane) any |= equal[lane];
-                if (any) break;
+                if (any_equal(load(scores + row), splat(max))) break;
             }
             while (row < end - 1 && scores[row] != max) ++row;
             work.best[s] = row;
@@ -98,22 +95,25 @@ struct Segments {
         const Score* u = prior();
         for (int s = 0; s < block.n_segments; ++s) {
             const int begin = block.start[s], end = block.start[s + 1];
-            const Score scale = static_cast<Score>(kLog2E / temperature(s)), max = maximum()[s];
+            const Score per_unit = static_cast<Score>(kLog2E / temperature(s));
+            const Vec<Score> scale = splat(per_unit), smallest = splat(smallest_argument(per_unit)), max = splat(maximum()[s]);
+            const Score* from = scores;
+            Score* to = probability;
             Vec<Score> sum = splat(Score(0));
             int row = begin;
             for (; row + kWidth <= end; row += kWidth) {
-                Vec<Score> p = exp2_negative<Score>((load(scores + row) - max) * scale);
+                Vec<Score> p = exp2_negative<Score>(load(from + row) - max, scale, smallest);
                 if (u) p *= load(u + row);
-                store(probability + row, p);
+                store(to + row, p);
                 sum += p;
             }
             if (row < end) {
-                Vec<Score> p = exp2_negative<Score>((load(scores + row) - max) * scale);
+                Vec<Score> p = exp2_negative<Score>(load(from + row) - max, scale, smallest);
                 if (u) p *= load(u + row);
-                store(probability + row, p);
+                store(to + row, p);
                 sum += keep_first<Score>(p, end - row);
             }
-            mass()[s] = lane_sum<Score>(sum);
+            mass()[s] = lane_sum(sum);
         }
     }
 
@@ -125,10 +125,12 @@ struct Segments {
         if (varying) {
             for (int s = 0; s < block.n_segments; ++s) spread(inverse(), s, static_cast<Score>(kLog2E / temperature(s)));
         }
-        const Vec<Score> common = splat(varying ? Score(0) : static_cast<Score>(kLog2E / temperature(0)));
+        const Vec<Score> common = splat(static_cast<Score>(kLog2E / temperature(0)));
+        const Vec<Score> common_smallest = splat(smallest_argument(common[0]));
         for (int row = 0; row < block.n_rows; row += kWidth) {
             const Vec<Score> scale = varying ? load(inverse() + row) : common;
-            Vec<Score> p = exp2_negative<Score>((load(scores + row) - load(shift() + row)) * scale);
+            const Vec<Score> smallest = varying ? splat(MathConstants<Score>::kSmallestExponent) / scale : common_smallest;
+            Vec<Score> p = exp2_negative<Score>(load(scores + row) - load(shift() + row), scale, smallest);
             if (u) p *= load(u + row);
             store(probability + row, p);
         }
@@ -147,7 +149,7 @@ struct Segments {
         int row = begin;
         for (; row + kWidth <= end; row += kWidth) sums += load(x + row);
         if (row < end) sums += keep_first<Score>(load(x + row), end - row);
-        return lane_sum<Score>(sums);
+        return lane_sum(sums);
     }
 
     // f_i = max + t log(mass / total), by log1p(excess / total) where that is close to 0.
@@ -188,7 +190,7 @@ struct Segments {
             if (u) x *= load(u + row);
             sum += end - row < kWidth ? keep_first<Score>(x, end - row) : x;
         }
-        return lane_sum<Score>(sum);
+        return lane_sum(sum);
     }
     // The best attack has a prior so small that the others, far below, may matter: shift by the largest
     // score + t log u instead. Rare, so in plain float64.
@@ -217,6 +219,7 @@ struct Segments {
     }
 
     void scale_probabilities() const {
+        if (block.n_segments == 1) return;  // the moment is scaled instead
         if (short_samples()) {
             for (int s = 0; s < block.n_segments; ++s) spread(shift(), s, factor()[s]);
             for (int row = 0; row < block.n_rows; row += kWidth) {

@@ -17,7 +17,7 @@
 #endif
 
 #define MIXSOLVE_INLINE inline __attribute__((always_inline))
-#define MIXSOLVE_LAMBDA_INLINE __attribute__((always_inline))
+#define MIXSOLVE_NOINLINE __attribute__((noinline))  // a loop with registers of its own
 
 namespace mixsolve {
 namespace MIXSOLVE_ISA {
@@ -181,37 +181,56 @@ MIXSOLVE_INLINE Vec<Score> load_first(const Stored* from, int64_t count) {
 
 // ---- reductions over the lanes, in a fixed tree ---------------------------------------------------------------
 
-template <class T, int Bytes = kVectorBytes>
-struct Lanes {
-    typedef typename VecOf<T, Bytes>::type V;
-    typedef typename VecOf<T, Bytes / 2>::type Half;
-    static MIXSOLVE_INLINE void split(V x, Half& low, Half& high) {
-        __builtin_memcpy(&low, &x, sizeof low);
-        __builtin_memcpy(&high, reinterpret_cast<const char*>(&x) + sizeof low, sizeof high);
-    }
-    static MIXSOLVE_INLINE T sum(V x) {
-        if constexpr (Bytes == 2 * sizeof(T)) {
-            return x[0] + x[1];
-        } else {
-            Half low, high;
-            split(x, low, high);
-            return Lanes<T, Bytes / 2>::sum(low + high);
-        }
-    }
-    static MIXSOLVE_INLINE T max(V x) {
-        if constexpr (Bytes == 2 * sizeof(T)) {
-            return x[0] > x[1] ? x[0] : x[1];
-        } else {
-            Half low, high;
-            split(x, low, high);
-            return Lanes<T, Bytes / 2>::max(low > high ? low : high);
-        }
-    }
-};
-template <class T>
-MIXSOLVE_INLINE T lane_sum(Vec<T> x) {
-    return Lanes<T>::sum(x);
+#if defined(__AVX512F__)
+MIXSOLVE_INLINE float lane_sum(Vec<float> x) { return _mm512_reduce_add_ps(x); }
+MIXSOLVE_INLINE double lane_sum(Vec<double> x) { return _mm512_reduce_add_pd(x); }
+MIXSOLVE_INLINE float lane_max(Vec<float> x) { return _mm512_reduce_max_ps(x); }
+MIXSOLVE_INLINE double lane_max(Vec<double> x) { return _mm512_reduce_max_pd(x); }
+MIXSOLVE_INLINE bool any_equal(Vec<float> a, Vec<float> b) { return _mm512_cmpeq_ps_mask(a, b) != 0; }
+MIXSOLVE_INLINE bool any_equal(Vec<double> a, Vec<double> b) { return _mm512_cmpeq_pd_mask(a, b) != 0; }
+#elif defined(__AVX2__)
+MIXSOLVE_INLINE float lane_sum(Vec<float> x) {
+    const __m128 four = _mm_add_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));
+    const __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+    return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
 }
+MIXSOLVE_INLINE double lane_sum(Vec<double> x) {
+    const __m128d two = _mm_add_pd(_mm256_castpd256_pd128(x), _mm256_extractf128_pd(x, 1));
+    return _mm_cvtsd_f64(_mm_add_sd(two, _mm_unpackhi_pd(two, two)));
+}
+MIXSOLVE_INLINE float lane_max(Vec<float> x) {
+    const __m128 four = _mm_max_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));
+    const __m128 two = _mm_max_ps(four, _mm_movehl_ps(four, four));
+    return _mm_cvtss_f32(_mm_max_ss(two, _mm_movehdup_ps(two)));
+}
+MIXSOLVE_INLINE double lane_max(Vec<double> x) {
+    const __m128d two = _mm_max_pd(_mm256_castpd256_pd128(x), _mm256_extractf128_pd(x, 1));
+    return _mm_cvtsd_f64(_mm_max_sd(two, _mm_unpackhi_pd(two, two)));
+}
+MIXSOLVE_INLINE bool any_equal(Vec<float> a, Vec<float> b) { return _mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_EQ_OQ)) != 0; }
+MIXSOLVE_INLINE bool any_equal(Vec<double> a, Vec<double> b) { return _mm256_movemask_pd(_mm256_cmp_pd(a, b, _CMP_EQ_OQ)) != 0; }
+#else
+template <class V>
+MIXSOLVE_INLINE auto lane_sum(V x) {
+    if constexpr (sizeof(x) == 4 * sizeof(x[0])) {
+        return (x[0] + x[2]) + (x[1] + x[3]);
+    } else {
+        return x[0] + x[1];
+    }
+}
+template <class V>
+MIXSOLVE_INLINE auto lane_max(V x) {
+    auto max = x[0];
+    for (unsigned lane = 1; lane < sizeof(x) / sizeof(x[0]); ++lane) max = x[lane] > max ? x[lane] : max;
+    return max;
+}
+template <class V>
+MIXSOLVE_INLINE bool any_equal(V a, V b) {
+    bool any = false;
+    for (unsigned lane = 0; lane < sizeof(a) / sizeof(a[0]); ++lane) any |= a[lane] == b[lane];
+    return any;
+}
+#endif
 
 // a * b + c. Multiplications and additions are fused here and nowhere else (-ffp-contract=off), so that equal rows have
 // equal scores wherever they stand in a block.
@@ -239,15 +258,11 @@ MIXSOLVE_INLINE V fma(V a, V b, V c) {
 #if defined(__AVX512F__)
 MIXSOLVE_INLINE Vec<float> vmax(Vec<float> a, Vec<float> b) { return _mm512_max_ps(a, b); }
 MIXSOLVE_INLINE Vec<double> vmax(Vec<double> a, Vec<double> b) { return _mm512_max_pd(a, b); }
-MIXSOLVE_INLINE float lane_max(Vec<float> x) { return _mm512_reduce_max_ps(x); }
-MIXSOLVE_INLINE double lane_max(Vec<double> x) { return _mm512_reduce_max_pd(x); }
 MIXSOLVE_INLINE Vec<float> round_nearest(Vec<float> x) { return _mm512_roundscale_ps(x, 8); }
 MIXSOLVE_INLINE Vec<double> round_nearest(Vec<double> x) { return _mm512_roundscale_pd(x, 8); }
 #elif defined(__AVX2__)
 MIXSOLVE_INLINE Vec<float> vmax(Vec<float> a, Vec<float> b) { return _mm256_max_ps(a, b); }
 MIXSOLVE_INLINE Vec<double> vmax(Vec<double> a, Vec<double> b) { return _mm256_max_pd(a, b); }
-MIXSOLVE_INLINE float lane_max(Vec<float> x) { return Lanes<float>::max(x); }
-MIXSOLVE_INLINE double lane_max(Vec<double> x) { return Lanes<double>::max(x); }
 MIXSOLVE_INLINE Vec<float> round_nearest(Vec<float> x) { return _mm256_round_ps(x, 8); }
 MIXSOLVE_INLINE Vec<double> round_nearest(Vec<double> x) { return _mm256_round_pd(x, 8); }
 #else
@@ -255,8 +270,6 @@ template <class V>
 MIXSOLVE_INLINE V vmax(V a, V b) {
     return a > b ? a : b;
 }
-MIXSOLVE_INLINE float lane_max(Vec<float> x) { return Lanes<float>::max(x); }
-MIXSOLVE_INLINE double lane_max(Vec<double> x) { return Lanes<double>::max(x); }
 // Adding and taking away 1.5 * 2^(mantissa bits) rounds to the nearest integer; |x| < 2^21 here.
 MIXSOLVE_INLINE Vec<float> round_nearest(Vec<float> x) { return (x + 12582912.0f) - 12582912.0f; }
 MIXSOLVE_INLINE Vec<double> round_nearest(Vec<double> x) { return (x + 6755399441055744.0) - 6755399441055744.0; }

@@ -14,7 +14,7 @@ template <>
 struct MathConstants<float> {
     static constexpr int kExpTerms = 6, kLogTerms = 5, kMantissaBits = 23;
     static constexpr int32_t kExponentBias = 127;
-    static constexpr float kSmallestExponent = -125.0f;
+    static constexpr float kSmallestExponent = -125.0f, kRoundToInteger = 12582912.0f;
     static constexpr float kExp2[kExpTerms] = {0.69314718802622878f, 0.24022650760568127f,  0.05550357114219078f,
                                                0.00961808255727785f, 0.001339086336467123f, 0.0001545316294512069f};
     static constexpr float kLn2High = 0.693359375f, kLn2Low = -2.12194440054690583e-4f;
@@ -23,7 +23,7 @@ template <>
 struct MathConstants<double> {
     static constexpr int kExpTerms = 11, kLogTerms = 11, kMantissaBits = 52;
     static constexpr int64_t kExponentBias = 1023;
-    static constexpr double kSmallestExponent = -1021.0;
+    static constexpr double kSmallestExponent = -1021.0, kRoundToInteger = 6755399441055744.0;
     static constexpr double kExp2[kExpTerms] = {
         0.69314718055994530942,    0.2402265069591009822,     0.055504108664821594339,   0.0096181291076068885273,
         0.001333355814641693531,   0.00015403530441736050155, 0.000015252733829836118394, 1.3215442587921689653e-6,
@@ -54,25 +54,24 @@ MIXSOLVE_INLINE ScaledExp<T> exp2_parts(Vec<T> x) {
     return {bit_cast<Vec<T>>((exponent + C::kExponentBias) << C::kMantissaBits), polynomial * fraction};
 }
 
-// 2^x for x <= 0.
+// 2^(d scale) for d <= 0 and scale > 0. Adding 1.5 * 2^(mantissa bits) rounds to the nearest integer and leaves it in
+// the low bits, from where a shift makes it an exponent.
 template <class T>
-MIXSOLVE_INLINE Vec<T> exp2_negative(Vec<T> x) {
-#if defined(__AVX512F__)
+MIXSOLVE_INLINE Vec<T> exp2_negative(Vec<T> d, Vec<T> scale, Vec<T> smallest) {
     using C = MathConstants<T>;
-    x = vmax(x, splat(C::kSmallestExponent));
-    const Vec<T> whole = round_nearest(x);
-    const Vec<T> fraction = x - whole;
+    const Vec<T> magic = splat(C::kRoundToInteger);
+    d = vmax(d, smallest);
+    const Vec<T> shifted = fma(d, scale, magic);
+    const Vec<T> fraction = fma(d, scale, magic - shifted);
     Vec<T> polynomial = splat(C::kExp2[C::kExpTerms - 1]);
     for (int term = C::kExpTerms - 2; term >= 0; --term) polynomial = fma(polynomial, fraction, splat(C::kExp2[term]));
     polynomial = fma(polynomial, fraction, splat(T(1)));
-    if constexpr (sizeof(T) == 4) {
-        return _mm512_scalef_ps(polynomial, whole);
-    } else {
-        return _mm512_scalef_pd(polynomial, whole);
-    }
-#else
-    return exp2_parts<T>(x).exp();
-#endif
+    return bit_cast<Vec<T>>(bit_cast<Mask<T>>(polynomial) + (bit_cast<Mask<T>>(shifted) << C::kMantissaBits));
+}
+// The smallest d whose power is not subnormal: below it, the power stays what it is there.
+template <class T>
+MIXSOLVE_INLINE T smallest_argument(T scale) {
+    return MathConstants<T>::kSmallestExponent / scale;
 }
 
 // log x for normal x > 0: x = 2^e m, m in [sqrt(1/2), sqrt(2)), log m = 2 atanh((m - 1) / (m + 1)).
