@@ -8,7 +8,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mixsolve.fit import compare_mixtures, fit_mixture
+    from mixsolve.comparison import compare_mixtures
+    from mixsolve.fit import fit_mixture
     from mixsolve.passes import WorstCase, smoothed_value_and_grad, worst_case
     from mixsolve.results import AttackStrategy, MixtureResult, Progress, Status
     from mixsolve.solvers import Fista, LinearProgram, OracleAnswer, OracleSubgradient
@@ -48,7 +49,7 @@ _HOME = {
     "Progress": "results",
     "Status": "results",
     "WorstCase": "passes",
-    "compare_mixtures": "fit",
+    "compare_mixtures": "comparison",
     "fit_mixture": "fit",
     "load_result": "verification",
     "smoothed_value_and_grad": "passes",

@@ -23,6 +23,7 @@ LAYERS = (
     ("bounds", "certificate"),
     ("solvers",),
     ("fit", "verification"),
+    ("comparison",),
     ("attacks", "plots"),
     ("demo", "cli"),
     ("__main__",),
