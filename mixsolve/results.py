@@ -91,6 +91,15 @@ class Statistics:
     """Rows left after identical rows of a sample were merged."""
     phase_seconds: Mapping[str, float] = field(default_factory=dict)
     """Wall-clock seconds by phase."""
+    average_weights: tuple[float, ...] | None = None
+    """(n_classifiers,) mean of the iterates, from a solver that keeps it."""
+    average_answer: tuple[float, ...] | None = None
+    """(n_classifiers,) mean losses under the mean of the attacker's answers: the least of them is a lower bound."""
+
+    def __post_init__(self) -> None:
+        for name in ("average_weights", "average_answer"):
+            if (kept := getattr(self, name)) is not None:
+                object.__setattr__(self, name, tuple(float(x) for x in kept))
 
 
 class AttackStrategy(ABC):

@@ -1,0 +1,199 @@
+"""The front door: `fit_mixture`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mixsolve.inputs import check_temperature
+from mixsolve.results import MixtureResult, Progress
+from mixsolve.simplex import check_simplex
+from mixsolve.solvers.driver import Driver
+from mixsolve.solvers.fista import Fista
+from mixsolve.solvers.journal import Journal
+from mixsolve.solvers.limits import Limits, check_integer
+from mixsolve.solvers.linear_program import LinearProgram
+from mixsolve.solvers.oracle import OracleSource
+from mixsolve.solvers.source import TableSource
+from mixsolve.table import LossTable, as_table
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+    from mixsolve.solvers.protocol import Solver
+    from mixsolve.solvers.source import Source
+
+SMALL_TABLE = 100_000
+"""Losses up to which the linear programme is the default at temperature 0."""
+
+
+def fit_mixture(
+    losses: Any,
+    *,
+    temperature: ArrayLike = 0.0,
+    solver: Solver | None = None,
+    row_offsets: ArrayLike | None = None,
+    sample_weight: ArrayLike | None = None,
+    attack_prior: ArrayLike | None = None,
+    tol: float = 1e-6,
+    atol: float = 0.0,
+    pass_limit: int | None = None,
+    time_limit: float | None = None,
+    start: ArrayLike | MixtureResult | None = None,
+    threads: int | None = None,
+    seed: int = 0,
+    verbose: bool = False,
+    callback: Callable[[Progress], bool | None] | None = None,
+    proxy: Any = None,
+    memory_limit: Any = None,
+    checkpoint: Any = None,
+    group: Any = None,
+) -> MixtureResult:
+    """Find the mixture of classifiers that is hardest to attack, with a certificate.
+
+    Minimises over mixtures w, ``s`` the sample weights, ``u`` the attack prior and ``t`` the temperature::
+
+        F_0(w) = sum_i s_i max_j <w, losses[:, i, j]>                                   temperature 0
+        F_t(w) = sum_i s_i t_i log sum_j u_ij exp(<w, losses[:, i, j]> / t_i)           temperature > 0
+
+    The value of the game lies in ``[result.lower_bound, result.value]``, whatever ended the solve: both bounds are
+    proved, by the mixture and by a strategy of the attacker, from float64 scores. They cover the table's attacks;
+    against attacks outside it only the lower bound survives.
+
+    Parameters
+    ----------
+    losses : array, (n_classifiers, n_samples, n_attacks), LossTable, or oracle
+        Finite losses, in any units; `LossTable` says which arrays are read as they are. An oracle is a function
+        ``oracle(weights) -> OracleAnswer``, for `OracleSubgradient` only; its number of classifiers is that of
+        `start`, or its attribute `n_classifiers`.
+    temperature : float or array, (n_samples,)
+        In units of the losses; 0 is the worst case.
+    solver : Fista, OracleSubgradient or LinearProgram, optional
+        By default the linear programme at temperature 0 for up to `SMALL_TABLE` losses, and Fista elsewhere.
+    row_offsets, sample_weight, attack_prior : array, optional
+        As in `LossTable`.
+    tol, atol : float
+        Stop when ``gap <= max(tol * abs(value), atol)``, or when the gap is down to rounding.
+    pass_limit : int, optional
+        Reads of the table at most; the last one is kept for the proof.
+    time_limit : float, optional
+        Seconds; looked at between passes, and the proof may need one more.
+    start : array, (n_classifiers,), or MixtureResult, optional
+        A mixture to start from; a result with fewer classifiers is padded with zeros. Uniform by default.
+    threads : int, optional
+        At most this many threads; all processors by default. The answer does not depend on it.
+    seed : int
+        For solvers that draw random numbers; none of those here does.
+    verbose : bool
+        Print a line per pass.
+    callback : callable, optional
+        ``callback(Progress)`` after each pass; True stops.
+    proxy, memory_limit, checkpoint, group
+        Not available yet.
+
+    Returns
+    -------
+    MixtureResult
+        Its `status` says what ended the solve; limits and Ctrl-C raise nothing, a second Ctrl-C raises.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Naming the argument, what is required and what was given; the first loss that is not finite by its index.
+    NotImplementedError
+        For an argument that is not available yet.
+
+    Notes
+    -----
+    Until `MixtureResult` is returned, bounds in `history`, the log and the callback are from float32 scores for
+    storage of 32 bits or less, as long as the gap is above 1e-5 of the value.
+
+    References
+    ----------
+    Meunier et al., "Mixed Nash Equilibria in the Adversarial Examples Game", ICML 2021.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from mixsolve import fit_mixture
+    >>> losses = np.array([[[1.0, 0.0]], [[0.0, 1.0]]])     # two classifiers, one sample, two attacks
+    >>> result = fit_mixture(losses)
+    >>> print(result.status.name, result.value, result.weights)
+    OPTIMAL 0.5 [0.5 0.5]
+    """
+    _refuse_reserved(proxy=proxy, memory_limit=memory_limit, checkpoint=checkpoint, group=group)
+    limits = Limits(tol, atol, pass_limit, time_limit)
+    if threads is not None:
+        check_integer("threads", threads, 1)
+    check_integer("seed", seed, 0)
+    if callback is not None and not callable(callback):
+        raise TypeError(f"`callback` must be callable or None; got {callback!r}")
+    source = _source(losses, threads, start, row_offsets, sample_weight, attack_prior)
+    checked = check_temperature(temperature, source.table.n_samples if source.table else 1)
+    chosen = _checked_solver(solver, source, checked)
+    journal = Journal(source.table.n_rows if source.table else None, verbose, callback)
+    point = _start(start, source.n_classifiers)
+    return Driver(source, chosen, checked, point, limits, journal, threads, seed).run()
+
+
+def _refuse_reserved(**arguments: Any) -> None:
+    for name, given in arguments.items():
+        if given is not None:
+            raise NotImplementedError(f"`{name}` is not available yet and must be None; got {given!r}")
+
+
+def _source(
+    losses: Any,
+    threads: int | None,
+    start: Any,
+    row_offsets: ArrayLike | None,
+    sample_weight: ArrayLike | None,
+    attack_prior: ArrayLike | None,
+) -> Source:
+    if not callable(losses) or hasattr(losses, "__array__") or hasattr(losses, "__dlpack__"):
+        table = as_table(
+            losses, row_offsets=row_offsets, sample_weight=sample_weight, attack_prior=attack_prior
+        )
+        return TableSource(table, threads)
+    for name, given in (("row_offsets", row_offsets), ("attack_prior", attack_prior)):
+        if given is not None:
+            raise ValueError(f"`{name}` must be None when `losses` is an oracle; got {type(given).__name__}")
+    known = getattr(losses, "n_classifiers", None)
+    if known is None and start is None:
+        raise ValueError("`start` must be given when `losses` is an oracle without `n_classifiers`; got None")
+    size = np.size(start.weights if isinstance(start, MixtureResult) else start) if known is None else known
+    return OracleSource(losses, check_integer("n_classifiers", size, 1), sample_weight)
+
+
+def _checked_solver(
+    solver: Solver | None, source: Source, temperature: float | NDArray[np.float64]
+) -> Solver:
+    """The solver given, or the default, once it agrees to the problem."""
+    if solver is None:
+        return _default_solver(source.table, temperature)
+    if isinstance(solver, type) or not hasattr(solver, "iterate"):
+        kind = f"the class {solver.__name__}" if isinstance(solver, type) else repr(solver)
+        raise TypeError(f"`solver` must be a solver's instance, such as Fista(), or None; got {kind}")
+    solver.check(source, temperature)
+    return solver
+
+
+def _default_solver(table: LossTable | None, temperature: float | NDArray[np.float64]) -> Solver:
+    if table is None:
+        raise ValueError("`solver` must be an OracleSubgradient when `losses` is an oracle; got None")
+    if np.any(np.asarray(temperature) > 0) or table.n_rows * table.n_classifiers > SMALL_TABLE:
+        return Fista()
+    return LinearProgram()
+
+
+def _start(start: ArrayLike | MixtureResult | None, n_classifiers: int) -> NDArray[np.float64]:
+    if start is None:
+        return check_simplex(np.full(n_classifiers, 1 / n_classifiers), n_classifiers)
+    if not isinstance(start, MixtureResult):
+        return check_simplex(start, n_classifiers)
+    known = start.weights.size
+    if known > n_classifiers:
+        raise ValueError(f"`start` must have at most {n_classifiers} classifiers; got a result with {known}")
+    return check_simplex(np.pad(start.weights, (0, n_classifiers - known)), n_classifiers)

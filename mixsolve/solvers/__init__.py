@@ -1,0 +1,8 @@
+"""The solvers, their contract, and the driver that runs them."""
+
+from mixsolve.solvers.fista import Fista
+from mixsolve.solvers.linear_program import LinearProgram
+from mixsolve.solvers.oracle import Oracle, OracleAnswer
+from mixsolve.solvers.oracle_subgradient import OracleSubgradient
+
+__all__ = ["Fista", "LinearProgram", "Oracle", "OracleAnswer", "OracleSubgradient"]

@@ -1,0 +1,269 @@
+"""The one loop: it owns passes, stopping, time, history, callbacks, Ctrl-C and status."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, wait
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+
+from mixsolve import _native
+from mixsolve.certificate import Certificate, Queries
+from mixsolve.results import MixtureResult, Statistics, Status
+from mixsolve.solvers.interruption import Interruption
+from mixsolve.solvers.protocol import Outcome, Problem
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from mixsolve.certificate import Candidate
+    from mixsolve.passes import PassAnswer
+    from mixsolve.solvers.journal import Journal
+    from mixsolve.solvers.limits import Limits
+    from mixsolve.solvers.protocol import Solver, Steps
+    from mixsolve.solvers.source import Source
+
+FLOAT64_GAP = 1e-5
+"""Relative gap below which every pass has float64 scores."""
+
+TIGHTENING_GROWTH = 1.1
+"""The matrix game is solved again once there are so many times more passes than at the last solve."""
+
+POLL_SECONDS = 0.02
+"""How often a long task beside the passes is looked after."""
+
+T = TypeVar("T")
+
+
+class Stopped(Exception):
+    """A limit, the callback or Ctrl-C ends the algorithm."""
+
+    def __init__(self, status: Status) -> None:
+        super().__init__(status.message)
+        self.status = status
+
+
+class Driver:
+    """Runs one algorithm on one game; `run` is called once."""
+
+    def __init__(
+        self,
+        source: Source,
+        solver: Solver,
+        temperature: float | NDArray[np.float64],
+        start: NDArray[np.float64],
+        limits: Limits,
+        journal: Journal,
+        threads: int | None = None,
+        seed: int = 0,
+    ) -> None:
+        self._source = source
+        self._solver = solver
+        self._temperature = temperature
+        self._start = start
+        self._limits = limits
+        self._journal = journal
+        self._threads = threads
+        self._seed = seed
+        self._certificate = Certificate(source.n_classifiers, temperature, citable=source.table is not None)
+        self._float64 = source.always_float64
+        self._next_tightening = 1.0
+        self._statistics: dict[str, Any] = {}
+        self._interruption = Interruption()
+
+    def run(self) -> MixtureResult:
+        """Run the algorithm until the tolerance, a limit or its own end, then prove what is returned."""
+        with self._interruption:
+            outcome = self._solve()
+            self._prove(None)
+        if self._certificate.gap <= self._tolerance:
+            outcome = Outcome(Status.OPTIMAL, outcome.message)
+        return self._result(outcome)
+
+    def _solve(self) -> Outcome:
+        steps: Steps | None = None
+        try:
+            steps = self._solver.iterate(self._begin(self._interruption.cancel))
+            answer: PassAnswer | None = None
+            while not self._has_converged():
+                self._check_limits()
+                queries = next(steps) if answer is None else steps.send(answer)
+                self._check_limits()
+                answer = self._answer(queries)
+        except StopIteration as end:
+            outcome: Outcome = end.value
+            return outcome
+        except Stopped as stop:
+            return Outcome(stop.status)
+        except _native.Cancelled:
+            return Outcome(Status.INTERRUPTED)
+        finally:
+            if steps is not None:
+                steps.close()
+        return Outcome(Status.OPTIMAL)
+
+    def _begin(self, cancel: _native.CancelToken | None) -> Problem:
+        """Evaluate the start in float64: from here on there is always a certificate."""
+        certificate = self._certificate
+        level = np.array([1.0, 0.0] if certificate.target else [0.0])
+        answer, slack, seconds = self._ask(
+            Queries(np.tile(self._start, (len(level), 1)), level), float64=True, cite=True, cancel=cancel
+        )
+        certificate.begin(self._start, answer, slack)
+        self._record(answer, seconds, certificate.best)
+        return Problem(
+            n_classifiers=self._source.n_classifiers,
+            table=self._source.table,
+            start=self._start,
+            first=answer,
+            certificate=certificate,
+            desk=self,
+            seed=self._seed,
+        )
+
+    def _answer(self, queries: Queries) -> PassAnswer:
+        """One pass for the algorithm."""
+        cancel = self._interruption.cancel
+        answer, slack, seconds = self._ask(queries, float64=self._float64, cite=False, cancel=cancel)
+        reached = self._certificate.add(queries, answer, exact=self._float64, slack=slack)
+        self._record(answer, seconds, reached)
+        return answer
+
+    def _prove(self, cancel: _native.CancelToken | None) -> None:
+        """Evaluate in float64 what the certificate still takes from float32 scores: at most one pass."""
+        if not self._journal.passes:
+            self._begin(cancel)
+        self._certificate.tighten()
+        queries = self._certificate.unproved()
+        if queries is None:
+            self._certificate.keep_only_exact()
+        else:
+            answer, _, seconds = self._ask(queries, float64=True, cite=True, cancel=cancel)
+            self._certificate.settle(queries, answer)
+            self._record(answer, seconds, None)
+        self._float64 = True
+
+    def _ask(
+        self, queries: Queries, *, float64: bool, cite: bool, cancel: _native.CancelToken | None
+    ) -> tuple[PassAnswer, float, float]:
+        begun = time.perf_counter()
+        answer, slack = self._source.answer(
+            queries.weights,
+            self._certificate.temperatures(queries.level),
+            float64_scores=float64,
+            best_attack=cite and not self._certificate.target and not queries.level.all(),
+            cancel=cancel,
+        )
+        return answer, slack, self._journal.time("passes", begun)
+
+    def _record(self, answer: PassAnswer, seconds: float, reached: Candidate | None) -> None:
+        self._journal.record(
+            self._certificate,
+            evaluations=len(answer.value),
+            bytes_read=answer.bytes_read,
+            pass_seconds=seconds,
+            reached=reached,
+        )
+
+    def _has_converged(self) -> bool:
+        """Whether the proved gap meets the tolerance; proves it when it seems to."""
+        certificate, passes = self._certificate, self._journal.passes
+        if certificate.gap > self._tolerance and passes >= self._next_tightening:
+            certificate.tighten()
+            self._next_tightening = passes * TIGHTENING_GROWTH
+        switch = 0.0 if self._float64 else FLOAT64_GAP * abs(certificate.upper)
+        if certificate.gap <= max(self._tolerance, switch):
+            self._prove(self._interruption.cancel)
+        return certificate.gap <= self._tolerance
+
+    @property
+    def _tolerance(self) -> float:
+        limits, certificate = self._limits, self._certificate
+        if not math.isfinite(certificate.upper):
+            return 0.0
+        return max(limits.tol * abs(certificate.upper), limits.atol, certificate.rounding)
+
+    def _check_limits(self) -> None:
+        """Raise `Stopped` at a limit; the last pass allowed is kept for the proof."""
+        limits, journal = self._limits, self._journal
+        if journal.stop_requested:
+            raise Stopped(Status.STOPPED_BY_CALLBACK)
+        if limits.pass_limit is not None and journal.passes + 1 >= limits.pass_limit:
+            raise Stopped(Status.PASS_LIMIT)
+        self._check_clock()
+
+    def _check_clock(self) -> None:
+        if self._interruption.requested:
+            raise Stopped(Status.INTERRUPTED)
+        if self._limits.time_limit is not None and self._journal.seconds >= self._limits.time_limit:
+            raise Stopped(Status.TIME_LIMIT)
+
+    def _result(self, outcome: Outcome) -> MixtureResult:
+        certificate, journal, best = self._certificate, self._journal, self._certificate.best
+        message = outcome.status.message + (f"; {outcome.message}" if outcome.message else "")
+        held = int(self._statistics.pop("peak_memory", 0))
+        return MixtureResult(
+            weights=best.weights,
+            temperature=self._temperature,
+            value=best.upper,
+            lower_bound=min(certificate.lower, best.upper),  # rounding may leave it an ulp above
+            worst_case_value=best.worst_case,
+            attack=certificate.strategy(),
+            status=outcome.status,
+            message=message,
+            passes=journal.passes,
+            evaluations=journal.evaluations,
+            bytes_read=journal.bytes_read,
+            seconds=journal.seconds,
+            history=tuple(journal.history),
+            solver=repr(self._solver),
+            statistics=Statistics(
+                peak_memory=held + certificate.nbytes,
+                phase_seconds=journal.phase_seconds,
+                **self._statistics,
+            ),
+        )
+
+    # What an algorithm may ask for beside answers: `mixsolve.solvers.protocol.Desk`.
+
+    def loss_range(self) -> tuple[float, float]:
+        assert self._source.table is not None
+        begun = time.perf_counter()
+        smallest, largest = _native.extremes(self._source.table.native, self._threads or 0)
+        self.count_read(self._journal.time("passes", begun))
+        return smallest, largest
+
+    def count_read(self, seconds: float) -> None:
+        assert self._source.table is not None
+        self._journal.record(
+            self._certificate, evaluations=0, bytes_read=self._source.table.nbytes, pass_seconds=seconds
+        )
+
+    def wait(self, phase: str, task: Callable[[], T]) -> T:
+        begun = time.perf_counter()
+        future: Future[T] = Future()
+        thread = threading.Thread(target=_fulfil, args=(future, task), name=f"mixsolve {phase}")
+        thread.start()
+        while not wait([future], timeout=POLL_SECONDS).done:
+            self._check_clock()
+        self._journal.time(phase, begun)
+        return future.result()
+
+    def note(self, **statistics: object) -> None:
+        self._statistics.update(statistics)
+
+    def seconds_left(self) -> float | None:
+        if self._limits.time_limit is None:
+            return None
+        return max(0.0, self._limits.time_limit - self._journal.seconds)
+
+
+def _fulfil(future: Future[T], task: Callable[[], T]) -> None:
+    try:
+        future.set_result(task())
+    except BaseException as error:  # handed to whoever waits
+        future.set_exception(error)

@@ -1,0 +1,174 @@
+"""Proving a result's bounds anew from the table, and reading results from files."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mixsolve.documents import read_document
+from mixsolve.inputs import check_temperature
+from mixsolve.passes import run_pass
+from mixsolve.results import MixtureResult
+from mixsolve.simplex import SIMPLEX_TOLERANCE, normalise_weights
+from mixsolve.strategy import ResponseAttack, strategy_from_dict
+from mixsolve.table import as_table
+
+if TYPE_CHECKING:
+    from os import PathLike
+
+    from numpy.typing import ArrayLike
+
+    from mixsolve.table import LossTable
+
+SLACK_ULPS = 64
+"""Rounding between two machines' passes: so many ulp of the mean losses."""
+
+
+@dataclass(frozen=True)
+class Verification:
+    """Both bounds of a result recomputed in float64; true when all that the result claims holds."""
+
+    value: float
+    """Objective at the result's weights."""
+    worst_case_value: float
+    """The same at temperature 0."""
+    lower_bound: float
+    """What the attacker's strategy proves; -inf without one."""
+    value_deficit: float
+    """How far the claimed upper bound is below `value`; it holds up to `slack`."""
+    worst_case_deficit: float
+    lower_bound_excess: float
+    """How far the claimed lower bound is above `lower_bound`; it holds up to `lower_slack`."""
+    slack: float
+    """Rounding allowed for the upper bounds."""
+    lower_slack: float
+    """Rounding allowed for the lower bound; larger where responses have to be rebuilt at a low temperature."""
+
+    @property
+    def upper_holds(self) -> bool:
+        """Whether both values claimed for the mixture are upper bounds."""
+        return self.value_deficit <= self.slack and self.worst_case_deficit <= self.slack
+
+    @property
+    def lower_holds(self) -> bool:
+        """Whether the claimed lower bound is one."""
+        return self.lower_bound_excess <= self.lower_slack
+
+    def __bool__(self) -> bool:
+        return self.upper_holds and self.lower_holds
+
+    def __str__(self) -> str:
+        def line(name: str, value: float, holds: bool, off: float) -> str:
+            return f"{name:<12} {value:<18.12g} " + ("holds" if holds else f"FAILS by {off:.3g}")
+
+        upper = self.value_deficit <= self.slack
+        worst = self.worst_case_deficit <= self.slack
+        return "\n".join(
+            [
+                line("value", self.value, upper, self.value_deficit),
+                line("worst case", self.worst_case_value, worst, self.worst_case_deficit),
+                line("lower bound", self.lower_bound, self.lower_holds, self.lower_bound_excess),
+            ]
+        )
+
+
+def verify(
+    result: MixtureResult,
+    losses: Any,
+    *,
+    row_offsets: ArrayLike | None = None,
+    sample_weight: ArrayLike | None = None,
+    attack_prior: ArrayLike | None = None,
+    threads: int | None = None,
+) -> Verification:
+    """Recompute a result's bounds from its table, in float64.
+
+    The upper bounds cost one read; the lower bound reads the cited rows alone, or takes one more read when the
+    strategy is a combination of responses. Nothing but weights, temperature and strategy is taken from the result.
+
+    Parameters
+    ----------
+    result : MixtureResult
+    losses : array or LossTable
+        The table that was solved; with `row_offsets`, `sample_weight` and `attack_prior` as they were then.
+    threads : int, optional
+
+    Returns
+    -------
+    Verification
+        Truthy when every bound holds; its fields say which fails, and by how much.
+
+    Raises
+    ------
+    TypeError
+        If `result` is not a MixtureResult.
+    ValueError
+        If the table does not fit the result, or the result's weights are no mixture.
+    """
+    if not isinstance(result, MixtureResult):
+        raise TypeError(f"`result` must be a MixtureResult; got {type(result).__name__}")
+    table = as_table(losses, row_offsets=row_offsets, sample_weight=sample_weight, attack_prior=attack_prior)
+    weights = _checked_weights(result, table)
+    temperature = check_temperature(result.temperature, table.n_samples)
+    level = np.stack([np.broadcast_to(temperature, np.shape(temperature)), np.zeros(np.shape(temperature))])
+    answer = run_pass(table, np.stack([weights, weights]), level, float64_scores=True, threads=threads)
+    value, worst = float(answer.value[0]), float(answer.value[1])
+    size = float(np.abs(answer.gradient).max())
+    slack = SLACK_ULPS * float(np.finfo(np.float64).eps) * size
+    lower, lower_slack = -math.inf, slack
+    if result.attack is not None:
+        lower = result.attack.lower_bound(table, temperature, threads=threads)
+        lower_slack = slack * _sensitivity(result.attack, size)
+    claimed = result.lower_bound
+    return Verification(
+        value=value,
+        worst_case_value=worst,
+        lower_bound=lower,
+        value_deficit=value - result.value,
+        worst_case_deficit=worst - result.worst_case_value,
+        lower_bound_excess=-math.inf if claimed == -math.inf else claimed - lower,
+        slack=slack,
+        lower_slack=lower_slack,
+    )
+
+
+def _checked_weights(result: MixtureResult, table: LossTable) -> Any:
+    if result.weights.shape != (table.n_classifiers,):
+        raise ValueError(
+            f"`losses` must have the result's {result.weights.size} classifiers; got {table.n_classifiers}"
+        )
+    total = math.fsum(result.weights)
+    if not result.weights.min() >= 0 or not abs(total - 1) <= SIMPLEX_TOLERANCE:
+        raise ValueError(f"`result` must hold a mixture: weights >= 0 that sum to 1; got a sum of {total!r}")
+    return normalise_weights(result.weights)
+
+
+def _sensitivity(attack: Any, size: float) -> float:
+    """A rounding error e of a score moves a response's probabilities by e / temperature."""
+    if not isinstance(attack, ResponseAttack):
+        return 1.0
+    positive = attack.temperature[attack.temperature > 0]
+    return 1.0 + size / float(positive.min()) if positive.size else 1.0
+
+
+def load_result(path: str | PathLike[str]) -> MixtureResult:
+    """Read a result written by `MixtureResult.save`; `verify` then proves its bounds from the table.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be read.
+    ValueError
+        If it is truncated, is something else, or was changed after writing.
+    """
+    content = read_document(path)
+    try:
+        attack = None if content["attack"] is None else strategy_from_dict(content["attack"])
+        return MixtureResult.from_dict(content, attack)
+    except (KeyError, TypeError) as error:
+        raise ValueError(
+            f"`path` must be a result of this version of mixsolve; {path!s} lacks {error}"
+        ) from error
