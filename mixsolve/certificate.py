@@ -120,17 +120,16 @@ class Certificate:
     def add(
         self, queries: Queries, answer: PassAnswer, *, exact: bool, slack: float = 0.0
     ) -> Candidate | None:
-        """Take in the answers of a pass; returns the best mixture among them, None without one."""
+        """Take in the answers of a pass; returns the first mixture among them, the iterate, or None without one."""
         found = [
             Candidate(weights.copy(), float(value), slack, math.nan if self.target else float(value) + slack)
             for weights, level, value in zip(queries.weights, queries.level, answer.value, strict=True)
             if level == self.target and is_mixture(weights)
         ]
-        reached = min(found, key=_rank, default=None)
-        if reached is not None:
-            self.best = min(self.best, reached, key=_rank)
+        if found:
+            self.best = min(self.best, *found, key=_rank)
             if exact:
-                self._proved = min(self._proved, reached, key=_rank)
+                self._proved = min(self._proved, *found, key=_rank)
         usable = (queries.level > 0) | (
             self.target == 0
         )  # at t > 0 the divergence of a best attack is unknown
@@ -138,7 +137,7 @@ class Certificate:
             payoff = self._payoff(queries.weights, queries.level, answer)[usable]
             self._responses.add(queries.weights[usable], queries.level[usable], payoff, exact=exact)
             self.lower = max(self.lower, float(payoff.min(axis=1).max()))
-        return reached
+        return found[0] if found else None
 
     def offer(self, attack: AttackStrategy, lower: float) -> None:
         """Take in a strategy found by other means, with the bound that it proves in float64."""

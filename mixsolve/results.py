@@ -65,11 +65,11 @@ class Progress:
     lower_bound: float
     """Best lower bound so far; -inf before there is one."""
     iterate_value: float = math.nan
-    """Upper bound proved by this pass alone; nan when it evaluated no mixture (a point off the simplex)."""
+    """Upper bound that this pass proved for `iterate`; nan when it evaluated no mixture (a point off the simplex)."""
     bytes_read: int = 0
     """Bytes of the table read so far."""
     iterate: NDArray[np.float64] | None = field(default=None, repr=False, compare=False)
-    """(n_classifiers,) the mixture that this pass evaluated; None when it evaluated none. Not saved in files."""
+    """(n_classifiers,) the mixture that this pass evaluated first; None without one. Not saved in files."""
 
     @property
     def gap(self) -> float:
