@@ -110,7 +110,7 @@ def plot_convergence(curves: Sequence[Curve], exact_value: float) -> Figure:
     Returns
     -------
     matplotlib.figure.Figure
-        The last nine tenths of the iterations once more in a close-up.
+        A dot ends each curve; the last nine tenths of the iterations appear once more in a close-up.
     """
     figure, axes = _new_figure(6.4, 4.4)
     from matplotlib import colormaps
@@ -125,6 +125,10 @@ def plot_convergence(curves: Sequence[Curve], exact_value: float) -> Figure:
         iteration, risk = np.asarray(curve.iteration), np.asarray(curve.risk, dtype=np.float64)
         axes.plot(iteration, risk, color=colour, linewidth=1.6, label=curve.label)
         close_up.plot(iteration, risk, color=colour, linewidth=1.3)
+        for area in (axes, close_up):
+            area.plot(
+                iteration[-1], risk[-1], marker="o", markersize=4, color=colour, clip_on=False, zorder=3
+            )
         last = max(last, int(iteration[-1]))
         highest = max(highest, float(risk[len(risk) // 10 :].max()))
     label = f"exact value {exact_value:.4f}"

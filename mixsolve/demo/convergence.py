@@ -79,18 +79,30 @@ def _trace_oracle(table: LossTable, iterations: int) -> Trace:
     """Algorithm 1 with exact best responses: excess at most 2 M sqrt(L) / sqrt(T) (Proposition 6, delta = 0, M = 1)."""
     result = solve(table, solver=OracleSubgradient(iterations=iterations, loss_bound=1.0))
     guarantee = 2.0 * math.sqrt(table.n_classifiers) / math.sqrt(iterations)
-    return _trace(table, 0.0, result, guarantee)
+    # After its T iterates the solver evaluates their average.
+    iterates = [entry.iterate for entry in result.history if entry.iterate is not None][:iterations]
+    return _trace(table, 0.0, result, iterates, guarantee)
 
 
 def _trace_regularised(table: LossTable, temperature: float, iterations: int) -> Trace:
     """Equation (7) by plain accelerated projected gradient: excess at most t log m plus the certified gap."""
     result = solve(table, temperature=temperature, solver=Fista(restart=False), pass_limit=iterations)
     assert table.n_attacks is not None
-    return _trace(table, temperature, result, temperature * math.log(table.n_attacks) + result.gap)
+    guarantee = temperature * math.log(table.n_attacks) + result.gap
+    # The start is evaluated twice, and trials of a step length can be far worse than it; iterates of a descent are not.
+    first, *later = result.history
+    descent = [entry for entry in later if entry.iterate_value < first.iterate_value]
+    iterates = [entry.iterate for entry in (first, *descent) if entry.iterate is not None]
+    return _trace(table, temperature, result, iterates, guarantee)
 
 
-def _trace(table: LossTable, temperature: float, result: MixtureResult, guarantee: float) -> Trace:
-    iterates = [entry.iterate for entry in result.history if entry.iterate is not None]
+def _trace(
+    table: LossTable,
+    temperature: float,
+    result: MixtureResult,
+    iterates: list[npt.NDArray[np.float64]],
+    guarantee: float,
+) -> Trace:
     blocks = [
         iterates[start : start + QUERIES_PER_PASS] for start in range(0, len(iterates), QUERIES_PER_PASS)
     ]

@@ -9,7 +9,7 @@ from mixsolve.attacks import Loss, loss_table
 from mixsolve.demo.digits import DigitsGame, DigitsSettings, Images, make_digits_game
 from mixsolve.demo.display import Display
 from mixsolve.demo.scores import Scores, score_players
-from mixsolve.demo.solve import TOLERANCE, solve
+from mixsolve.demo.solve import TOLERANCE, compare
 from mixsolve.results import MixtureResult, Status
 from mixsolve.solvers import Fista, LinearProgram
 from mixsolve.table import LossTable
@@ -86,16 +86,14 @@ def _play_loss(game: DigitsGame, loss: Loss, display: Display) -> LossRow:
             "fresh images": _table(game, game.fresh, 2, loss, display),
         }
     with display.stage(f"digits: optimal mixture, {name}"):
-        table = tables["in sample"]
         # Smooth losses have no equal rows to merge, which makes their linear programme large and Fista the faster way.
         solver = LinearProgram() if loss is Loss.ZERO_ONE else Fista()
-        result = solve(table, solver=solver, tol=TOLERANCE)
-        in_sample = score_players(table, result.weights)
-        scores = {
-            which: score_players(played, result.weights, choice=in_sample.choice)
-            for which, played in tables.items()
-        }
-    return LossRow(loss, result, scores)
+        comparison = compare(tables["in sample"], solver)
+        weights, choice = comparison.optimal.weights, comparison.best_single
+        scores = {"in sample": Scores.of(comparison)}
+        for which in ("fresh attacks", "fresh images"):
+            scores[which] = score_players(tables[which], weights, choice)
+    return LossRow(loss, comparison.optimal, scores)
 
 
 def _table(game: DigitsGame, images: Images, number: int, loss: Loss, display: Display) -> LossTable:

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 #: Points shown with their attack regions, as in the paper.
 N_SHOWN = 40
 TITLES = {
-    Loss.ZERO_ONE: "0/1 loss (weight in the mixture)",
-    Loss.ONE_MINUS_PROBABILITY: "loss 1 - probability (weight in the mixture)",
+    Loss.ZERO_ONE: "0/1 loss",
+    Loss.ONE_MINUS_PROBABILITY: "loss 1 - probability",
 }
 
 
@@ -73,7 +73,7 @@ def _panel(names: list[str], row: LossRow) -> dict[str, dict[str, float]]:
     """Rows of one panel: measurements of every player; the weight in the mixture beside the name."""
     weights = row.result.weights
     panel = {
-        f"{name} ({weights[k]:.2f})": {where: float(s.singles[k]) for where, s in row.scores.items()}
+        f"{name}, w = {weights[k]:.2f}": {where: float(s.singles[k]) for where, s in row.scores.items()}
         for k, name in enumerate(names)
     }
     panel["uniform mixture"] = {where: s.uniform for where, s in row.scores.items()}

@@ -12,7 +12,7 @@ from mixsolve.demo.convergence import ConvergenceSettings, Trace, trace_algorith
 from mixsolve.demo.display import Display
 from mixsolve.demo.plane import FloatArray, IntArray, LinearClassifier, sample_classifiers, sample_points
 from mixsolve.demo.scores import Scores, score_players
-from mixsolve.demo.solve import TOLERANCE, solve
+from mixsolve.demo.solve import TOLERANCE, compare
 from mixsolve.results import MixtureResult, Status
 from mixsolve.solvers import LinearProgram
 from mixsolve.table import LossTable
@@ -178,7 +178,7 @@ def _solve_radius(game: PlaneGame, radius: float, display: Display) -> RadiusRow
     radii = game.settings.radii
     display.step(radii.index(radius), len(radii))
     table = game.table(radius)
-    result = solve(table, solver=LinearProgram(), tol=TOLERANCE)
-    in_sample = score_players(table, result.weights)
-    out_of_sample = score_players(game.fresh_table(radius), result.weights, choice=in_sample.choice)
-    return RadiusRow(radius, result, in_sample, out_of_sample)
+    comparison = compare(table, LinearProgram())
+    weights, choice = comparison.optimal.weights, comparison.best_single
+    out_of_sample = score_players(game.fresh_table(radius), weights, choice)
+    return RadiusRow(radius, comparison.optimal, Scores.of(comparison), out_of_sample)

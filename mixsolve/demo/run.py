@@ -6,6 +6,7 @@ import json
 import os
 import time
 from dataclasses import dataclass, field, replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +84,10 @@ def run_demo(
         for name, figure in pictures.items():
             figure.savefig(target / name)
     report = {
-        "mixsolve": __version__,
+        "versions": {
+            "mixsolve": __version__,
+            **{name: version(name) for name in ("numpy", "scipy", "scikit-learn")},
+        },
         "certificates_cover": "the sampled attacks; against the whole ball only the lower bounds survive",
         "seconds": time.perf_counter() - started,
         "checks": {**plane.checks(), **digits.checks()},

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from mixsolve.comparison import MixtureComparison
 from mixsolve.passes import worst_case
 from mixsolve.table import LossTable
 
@@ -29,6 +30,12 @@ class Scores:
         """Risk of the chosen classifier alone."""
         return float(self.singles[self.choice])
 
+    @classmethod
+    def of(cls, comparison: MixtureComparison) -> Scores:
+        """The scores on the table that was solved."""
+        mixture = comparison.optimal.worst_case_value
+        return cls(comparison.single_values, comparison.uniform_value, mixture, comparison.best_single)
+
     def to_dict(self) -> dict[str, Any]:
         """The scores as JSON values."""
         return {
@@ -40,19 +47,17 @@ class Scores:
         }
 
 
-def score_players(table: LossTable, weights: npt.NDArray[np.float64], choice: int | None = None) -> Scores:
+def score_players(table: LossTable, weights: npt.NDArray[np.float64], choice: int) -> Scores:
     """Risks of every classifier alone, of their uniform mixture and of the mixture `weights`.
 
     Parameters
     ----------
     table : LossTable
     weights : ndarray of float64, (n_classifiers,)
-    choice : int, optional
-        The best single classifier as chosen elsewhere (in sample); the best here by default.
+    choice : int
+        The best single classifier as chosen in sample.
     """
     n_classifiers = table.n_classifiers
     players = np.vstack([np.eye(n_classifiers), np.full(n_classifiers, 1.0 / n_classifiers), weights])
     risks = worst_case(table, players, float64_scores=True).value
-    singles = risks[:n_classifiers]
-    chosen = int(np.argmin(singles)) if choice is None else choice
-    return Scores(singles, float(risks[-2]), float(risks[-1]), chosen)
+    return Scores(risks[:n_classifiers], float(risks[-2]), float(risks[-1]), choice)

@@ -1,14 +1,16 @@
-"""Solving inside the demo: as `fit_mixture`, but Ctrl-C ends the whole demo."""
+"""Solving inside the demo: as `mixsolve` does, but Ctrl-C ends the whole demo."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from mixsolve.comparison import MixtureComparison, compare_mixtures
 from mixsolve.fit import fit_mixture
 from mixsolve.results import MixtureResult, Status
+from mixsolve.solvers.protocol import Solver
 from mixsolve.table import LossTable
 
-#: Relative gap asked of every solve; a gain above it counts as strict.
+#: Relative gap asked of every solution; a gain above it counts as strict.
 TOLERANCE = 1e-6
 
 
@@ -20,7 +22,17 @@ def solve(table: LossTable, **options: Any) -> MixtureResult:
     KeyboardInterrupt
         When the solve was interrupted: the best mixture so far is of no use to a study.
     """
-    result = fit_mixture(table, **options)
+    return _finished(fit_mixture(table, **options))
+
+
+def compare(table: LossTable, solver: Solver) -> MixtureComparison:
+    """``compare_mixtures`` to `TOLERANCE`; raises as `solve` does."""
+    comparison = compare_mixtures(table, solver=solver, tol=TOLERANCE)
+    _finished(comparison.optimal)
+    return comparison
+
+
+def _finished(result: MixtureResult) -> MixtureResult:
     if result.status is Status.INTERRUPTED:
         raise KeyboardInterrupt
     return result
