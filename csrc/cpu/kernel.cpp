@@ -152,7 +152,7 @@ struct BlockKernel {
         query.total()[0] = block.prior ? Segments<Score>::sum_rows(query.prior(), 0, block.n_rows) : static_cast<Score>(block.n_rows);
         query.exponentials_by_sample();
         const double total = static_cast<double>(query.total()[0]);
-        const bool rescued = query.mass()[0] < query.kSmallestMass;
+        const bool rescued = query.needs_rescue(0);
         if (rescued) query.rescue(0);
         const double mass = static_cast<double>(query.mass()[0]);
         const bool high = !rescued && mass > kHighTemperatureShare * total;

@@ -155,7 +155,7 @@ struct Segments {
     // f_i = max + t log(mass / total), by log1p(excess / total) where that is close to 0.
     void values_from_masses() const {
         for (int s = 0; s < block.n_segments; ++s) {
-            if (mass()[s] < kSmallestMass) {
+            if (needs_rescue(s)) {
                 rescue(s);
             } else if (mass()[s] > Score(kHighTemperatureShare) * total()[s]) {
                 excess()[s] = sum_expm1(s);
@@ -192,6 +192,8 @@ struct Segments {
         }
         return lane_sum(sum);
     }
+    // Without a prior the best attack alone has mass 1: less means scores that are not finite, which the pass reports.
+    bool needs_rescue(int s) const { return block.prior && mass()[s] < kSmallestMass; }
     // The best attack has a prior so small that the others, far below, may matter: shift by the largest
     // score + t log u instead. Rare, so in plain float64.
     void rescue(int s) const {
