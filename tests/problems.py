@@ -18,9 +18,9 @@ from tests.lp_value import lp_value_interval
 class Problem:
     """A table and the interval in which the value of its worst-case game lies.
 
-    `smoothed_value` is the value at *every* temperature, where that is known. `tol` is the relative tolerance
-    an exact solver must reach on it, `first_order_tol` the one a first-order method must reach in a few
-    seconds.
+    `smoothed_value` is the value at *every* temperature, where that is known. The relative tolerances that a
+    solve must reach within a second or two: `tol` by an exact solver, `first_order_tol` by an accelerated
+    gradient method, `subgradient_tol` by a subgradient method, whose error falls like the root of its steps.
     """
 
     name: str
@@ -32,7 +32,8 @@ class Problem:
     attack_prior: np.ndarray | None = None
     smoothed_value: float | None = None
     tol: float = 1e-9
-    first_order_tol: float = 1e-2
+    first_order_tol: float = 1e-6
+    subgradient_tol: float = 1e-3
     facts: dict = field(default_factory=dict)
 
     @property

@@ -22,6 +22,7 @@ from mixsolve import (
     verify,
     worst_case,
 )
+from tests.refusals import refuse
 
 LOSSES = np.random.default_rng(0).random((3, 4, 5))
 FLAT = LOSSES.reshape(3, 20)
@@ -42,12 +43,6 @@ WORKING = {
     "solver": Fista(),
 }
 RAGGED = {"losses": FLAT, "row_offsets": OFFSETS, "temperature": 0.1, "tol": 1e-3}
-
-
-def planted(value, dtype=np.float64, at=(1, 2, 3)):
-    losses = LOSSES.astype(dtype)
-    losses[at] = value
-    return losses
 
 
 class OnAnotherDevice:
@@ -81,7 +76,7 @@ SPOILED = {
         "float64",
         "longdouble|float128",
     ),
-    "losses None": ("losses", None, (TypeError, ValueError), "losses", "None|object"),
+    "losses None": ("losses", None, TypeError, "float64", "object"),
     "losses not rectangular": ("losses", [[[1.0], [2.0, 3.0]]], ValueError, "rectangular", "nested"),
     "losses on another device": ("losses", OnAnotherDevice(), ValueError, "CPU memory", "CUDA device 0"),
     "temperature negative": ("temperature", -0.5, ValueError, "non-negative", "-0.5"),
@@ -89,7 +84,7 @@ SPOILED = {
     "temperature infinite": ("temperature", float("inf"), ValueError, "finite", "inf"),
     "temperature mixes": ("temperature", [0.1, 0.0, 0.1, 0.1], ValueError, "all", "1 zero"),
     "temperature of wrong shape": ("temperature", [0.1, 0.2], ValueError, r"\(4,\)", r"\(2,\)"),
-    "temperature a string": ("temperature", "warm", TypeError, "real numbers", "warm|<U4|str"),
+    "temperature a string": ("temperature", "warm", TypeError, "real numbers", "<U4"),
     "sample weights negative": (
         "sample_weight",
         [1, -2, 3, 4],
@@ -111,38 +106,28 @@ SPOILED = {
     "start negative": ("start", [1.5, -0.5, 0.0], ValueError, "non-negative", "-0.5"),
     "start nan": ("start", [np.nan, 0.5, 0.5], ValueError, "finite", "nan"),
     "start of wrong length": ("start", [0.5, 0.5], ValueError, r"\(3,\)", r"\(2,\)"),
-    "start a string": ("start", "uniform", TypeError, "real numbers|mixture", "uniform|<U7|str"),
-    "tol negative": ("tol", -1e-3, ValueError, "non-negative|at least 0|>= 0", "-0.001"),
-    "tol nan": ("tol", float("nan"), ValueError, "non-negative|at least 0|>= 0", "nan"),
-    "tol a string": ("tol", "1e-3", TypeError, "number", "'1e-3'|str"),
-    "atol negative": ("atol", -1.0, ValueError, "non-negative|at least 0|>= 0", "-1.0"),
-    "pass limit zero": ("pass_limit", 0, ValueError, "positive|at least 1|>= 1", "0"),
-    "pass limit not whole": ("pass_limit", 2.5, (TypeError, ValueError), "integer", "2.5"),
-    "time limit negative": ("time_limit", -1.0, ValueError, "positive|non-negative|at least 0|>= 0", "-1.0"),
+    "start a string": ("start", "uniform", TypeError, "real numbers", "<U7"),
+    "tol negative": ("tol", -1e-3, ValueError, "number >= 0", "-0.001"),
+    "tol nan": ("tol", float("nan"), ValueError, "number >= 0", "nan"),
+    "tol a string": ("tol", "1e-3", TypeError, "a number", "'1e-3'"),
+    "atol negative": ("atol", -1.0, ValueError, "number >= 0", "-1.0"),
+    "pass limit zero": ("pass_limit", 0, ValueError, "integer >= 1", "0"),
+    "pass limit not whole": ("pass_limit", 2.5, TypeError, "integer >= 1", "2.5"),
+    "time limit negative": ("time_limit", -1.0, ValueError, "number >= 0 of seconds", "-1.0"),
     "time limit nan": (
         "time_limit",
         float("nan"),
         ValueError,
-        "positive|non-negative|at least 0|>= 0",
+        "number >= 0 of seconds",
         "nan",
     ),
-    "threads zero": ("threads", 0, ValueError, "positive|at least 1", "0"),
-    "threads not whole": ("threads", 1.5, (TypeError, ValueError), "integer", "1.5"),
-    "seed negative": ("seed", -1, ValueError, "non-negative|at least 0|>= 0", "-1"),
-    "callback no function": ("callback", 3, TypeError, "callable", "3|int"),
-    "solver a string": ("solver", "fista", TypeError, "solver|Fista", "'fista'|str"),
-    "solver a class": ("solver", Fista, TypeError, "instance|Fista\\(\\)", "class|type"),
+    "threads zero": ("threads", 0, ValueError, "integer >= 1", "0"),
+    "threads not whole": ("threads", 1.5, TypeError, "integer >= 1", "1.5"),
+    "seed negative": ("seed", -1, ValueError, "integer >= 0", "-1"),
+    "callback no function": ("callback", 3, TypeError, "callable", "3"),
+    "solver a string": ("solver", "fista", TypeError, "instance", "'fista'"),
+    "solver a class": ("solver", Fista, TypeError, "instance", "class Fista"),
 }
-
-
-def refuse(error, name, required, given, call):
-    """The call fails with the error and a message that names, requires and cites."""
-    with pytest.raises(error) as caught:
-        call()
-    message = str(caught.value)
-    assert f"`{name}`" in message
-    assert re.search(required, message), f"what is required ({required}) is not in: {message}"
-    assert re.search(rf"got .*({given})", message), f"what was given ({given}) is not in: {message}"
 
 
 def escaped(pattern):
@@ -191,50 +176,6 @@ def test_a_ragged_table_needs_two_dimensions_and_a_rectangular_one_needs_no_offs
         fit_mixture(FLAT)
 
 
-DTYPES = [np.float64, np.float32, np.float16, ml_dtypes.bfloat16]
-
-
-@pytest.mark.parametrize("dtype", DTYPES, ids=lambda dtype: np.dtype(dtype).name)
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-@pytest.mark.parametrize("temperature", [0.0, 0.1])
-def test_the_first_loss_that_is_not_finite_is_named(dtype, value, temperature):
-    losses = planted(value, dtype)
-    losses[2, 0, 0] = np.nan
-    where = "classifier 1, sample 2, attack 3"
-    refuse(
-        ValueError,
-        "losses",
-        "finite",
-        rf"{value}.*{where}",
-        lambda: fit_mixture(losses, temperature=temperature),
-    )
-
-
-@pytest.mark.parametrize("dtype", DTYPES, ids=lambda dtype: np.dtype(dtype).name)
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_it_is_found_where_the_classifiers_weight_is_zero(dtype, value):
-    losses, where = planted(value, dtype), rf"{value}.*classifier 1, sample 2, attack 3"
-    weights = [0.5, 0.0, 0.5]
-    refuse(ValueError, "losses", "finite", where, lambda: worst_case(losses, weights))
-    refuse(ValueError, "losses", "finite", where, lambda: smoothed_value_and_grad(losses, weights, 0.1))
-    refuse(ValueError, "losses", "finite", where, lambda: fit_mixture(losses, start=weights))
-
-
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-@pytest.mark.parametrize("solver", [None, Fista(), LinearProgram(), OracleSubgradient(iterations=10)])
-def test_it_is_found_by_every_solver_where_the_samples_weight_is_zero(solver, value):
-    call = {"solver": solver, "sample_weight": [1.0, 1.0, 0.0, 1.0]}
-    where = rf"{value}.*classifier 1, sample 2, attack 3"
-    refuse(ValueError, "losses", "finite", where, lambda: fit_mixture(planted(value), **call))
-
-
-def test_in_a_ragged_table_it_is_named_by_its_sample_and_attack():
-    losses = FLAT.copy()
-    losses[2, 10] = np.nan
-    where = "nan.*classifier 2, sample 2, attack 1"
-    refuse(ValueError, "losses", "finite", where, lambda: fit_mixture(**RAGGED | {"losses": losses}))
-
-
 def test_what_belongs_to_a_loss_table_is_not_taken_twice():
     table = LossTable(FLAT, row_offsets=OFFSETS)
     for name, value in {"row_offsets": OFFSETS, "sample_weight": np.ones(4), "attack_prior": FLAT[0]}.items():
@@ -250,7 +191,7 @@ SPOILED_WEIGHTS = {
     "of wrong length": ([0.5, 0.5], ValueError, r"\(3,\)", r"\(2,\)"),
     "of three dimensions": (np.ones((1, 1, 3)), ValueError, r"\(3,\)", r"\(1, 1, 3\)"),
     "nan": ([0.5, np.nan, 0.5], ValueError, "finite", "nan"),
-    "no numbers": (["a", "b", "c"], TypeError, "real numbers", "<U1|str"),
+    "no numbers": (["a", "b", "c"], TypeError, "real numbers", "<U1"),
 }
 
 
@@ -268,9 +209,14 @@ def test_a_smoothed_pass_needs_a_positive_temperature():
 
 
 SPOILED_SOLVERS = {
-    "iterations": (lambda: OracleSubgradient(iterations=0), ValueError, "positive|at least 1", "0"),
-    "loss_bound": (lambda: OracleSubgradient(iterations=5, loss_bound=-1.0), ValueError, "positive", "-1.0"),
-    "backend": (lambda: LinearProgram(backend="NO_SUCH"), ValueError, "installed", "NO_SUCH"),
+    "iterations": (lambda: OracleSubgradient(iterations=0), ValueError, "integer >= 1", "0"),
+    "loss_bound": (
+        lambda: OracleSubgradient(iterations=5, loss_bound=-1.0),
+        ValueError,
+        "positive number",
+        "-1.0",
+    ),
+    "backend": (lambda: LinearProgram(backend="NO_SUCH"), ValueError, "HIGHS", "NO_SUCH"),
 }
 
 
@@ -316,6 +262,11 @@ def test_verifying_against_a_table_of_another_shape_is_refused():
 
 def test_comparing_mixtures_checks_its_table_too():
     refuse(ValueError, "losses", "3 dimensions", r"\(4, 5\)", lambda: compare_mixtures(LOSSES[0]))
+
+
+@pytest.mark.parametrize("name", ["proxy", "memory_limit", "checkpoint", "group"])
+def test_what_is_not_available_yet_is_not_ignored(name):
+    refuse(NotImplementedError, name, "None", "3", lambda: fit_mixture(LOSSES, **{name: 3}))
 
 
 def test_an_unknown_keyword_is_refused():

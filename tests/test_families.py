@@ -1,7 +1,5 @@
 """Every family of games by every solver: OPTIMAL at the family's tolerance, with a certificate that holds."""
 
-import math
-
 import ml_dtypes
 import numpy as np
 import pytest
@@ -18,7 +16,7 @@ WORST_CASE_SOLVERS = {
     "Fista": Fista(),
     "OracleSubgradient": OracleSubgradient(iterations=20_000),
 }
-EXACT = {"default", "LinearProgram"}
+TOLERANCE = {"Fista": "first_order_tol", "OracleSubgradient": "subgradient_tol"}
 
 # A smoothed solve is smooth and strongly certified: one tolerance serves all families.
 SMOOTHED_TOL = 1e-5
@@ -43,7 +41,7 @@ def check(result, problem, tol, value_interval):
 @pytest.mark.parametrize("solver", WORST_CASE_SOLVERS)
 def test_the_worst_case_game_is_solved(name, solver):
     problem = family(name)
-    tol = problem.tol if solver in EXACT else problem.first_order_tol
+    tol = getattr(problem, TOLERANCE.get(solver, "tol"))
     result = fit_mixture(problem.losses, solver=WORST_CASE_SOLVERS[solver], tol=tol, **problem.keywords)
     check(result, problem, tol, problem.value_interval(0.0))
 
@@ -114,20 +112,19 @@ def test_all_the_losses_shifted_and_scaled_are_solved_alike(solver):
     """2**20 times the losses: the same passes, the same weights, the value in the new scale, to the bit."""
     problem = family("random_real")
     factor = 2.0**20
-    plain = fit_mixture(problem.losses, solver=WORST_CASE_SOLVERS[solver], tol=1e-2)
-    scaled = fit_mixture(problem.losses * factor, solver=WORST_CASE_SOLVERS[solver], tol=1e-2)
+    plain = fit_mixture(problem.losses, solver=WORST_CASE_SOLVERS[solver], tol=1e-3)
+    scaled = fit_mixture(problem.losses * factor, solver=WORST_CASE_SOLVERS[solver], tol=1e-3)
     assert scaled.status is plain.status is Status.OPTIMAL
     assert scaled.passes == plain.passes
     assert scaled.value == plain.value * factor
     assert scaled.lower_bound == plain.lower_bound * factor
 
 
-def test_what_a_random_mixture_claims_is_not_accepted():
-    """The other way round: a result that is not optimal does not pass the check above."""
+def test_a_solve_cut_short_proves_what_it_has_and_no_more():
     problem = family("random_real")
-    result = fit_mixture(problem.losses, solver=Fista(), tol=1e-2, pass_limit=1)
+    result = fit_mixture(problem.losses, solver=Fista(), tol=1e-9, pass_limit=3)
     assert result.status is Status.PASS_LIMIT
-    assert math.isfinite(result.gap)
+    assert result.passes <= 3
     rows = written_out(result, problem)
     assert_certificate(result, problem.losses, rows=rows, value_interval=problem.value_interval(0.0))
     with pytest.raises(AssertionError, match="misses tol"):

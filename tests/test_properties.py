@@ -216,6 +216,18 @@ def test_the_value_is_convex_along_segments_and_above_its_tangents(query, step):
     assert far >= tangent - ROUNDING_SLACK * scale * (1.0 + sharpness)
 
 
+@pytest.mark.parametrize("prior", [None, np.array([[1e-30, 0.25, 0.75 - 1e-30]])], ids=["uniform", "uneven"])
+@pytest.mark.parametrize("temperature", [5e-324, 5e-309, 1e-300, 1e-150, 1e150, 1e300])
+def test_no_temperature_is_too_extreme_for_the_pass(temperature, prior):
+    """1 / t overflows below 5.6e-309: what is left is the worst case, and the prior's mean at the other end."""
+    losses = np.array([[[1.0, 0.25, -1.0]], [[0.0, 0.5, 3.0]]])
+    scores = np.array([0.75, 0.3125, 0.0])
+    value, gradient = smoothed_value_and_grad(losses, [0.75, 0.25], temperature, attack_prior=prior)
+    mean = scores.mean() if prior is None else float(scores @ prior[0])
+    assert value == pytest.approx(0.75 if temperature < 1.0 else mean, rel=1e-15)
+    assert np.isfinite(gradient).all()
+
+
 @given(queries(temperatures=SMOOTHED), st.floats(1.0, 100.0))
 def test_a_higher_temperature_gives_a_lower_value_within_t_log_m(query, factor):
     worst, _ = query.answer(temperature=0.0)
