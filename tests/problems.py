@@ -19,8 +19,9 @@ class Problem:
     """A table and the interval in which the value of its worst-case game lies.
 
     `smoothed_value` is the value at *every* temperature, where that is known. The relative tolerances that a
-    solve must reach within a second or two: `tol` by an exact solver, `first_order_tol` by an accelerated
-    gradient method, `subgradient_tol` by a subgradient method, whose error falls like the root of its steps.
+    solve must reach within a second or two: `tol` by an exact solver, `interior_point_tol` by an interior point
+    method, `first_order_tol` by an accelerated gradient method, `subgradient_tol` by a subgradient method, whose
+    error falls like the root of its steps.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Problem:
     attack_prior: np.ndarray | None = None
     smoothed_value: float | None = None
     tol: float = 1e-9
+    interior_point_tol: float = 1e-5
     first_order_tol: float = 1e-6
     subgradient_tol: float = 1e-3
     facts: dict = field(default_factory=dict)

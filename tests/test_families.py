@@ -1,5 +1,7 @@
 """Every family of games by every solver: OPTIMAL at the family's tolerance, with a certificate that holds."""
 
+import sys
+
 import ml_dtypes
 import numpy as np
 import pytest
@@ -13,10 +15,15 @@ from tests.tolerances import loss_scale, rounding_slack
 WORST_CASE_SOLVERS = {
     "default": None,
     "LinearProgram": LinearProgram(),
+    "LinearProgram CLARABEL": LinearProgram(backend="CLARABEL"),
     "Fista": Fista(),
     "OracleSubgradient": OracleSubgradient(iterations=20_000),
 }
-TOLERANCE = {"Fista": "first_order_tol", "OracleSubgradient": "subgradient_tol"}
+TOLERANCE = {
+    "LinearProgram CLARABEL": "interior_point_tol",
+    "Fista": "first_order_tol",
+    "OracleSubgradient": "subgradient_tol",
+}
 
 # A smoothed solve is smooth and strongly certified: one tolerance serves all families.
 SMOOTHED_TOL = 1e-5
@@ -44,6 +51,15 @@ def test_the_worst_case_game_is_solved(name, solver):
     tol = getattr(problem, TOLERANCE.get(solver, "tol"))
     result = fit_mixture(problem.losses, solver=WORST_CASE_SOLVERS[solver], tol=tol, **problem.keywords)
     check(result, problem, tol, problem.value_interval(0.0))
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_the_linear_programme_needs_no_cvxpy(name, monkeypatch):
+    """None in sys.modules is how Python itself marks a package as not importable."""
+    monkeypatch.setitem(sys.modules, "cvxpy", None)
+    problem = family(name)
+    result = fit_mixture(problem.losses, solver=LinearProgram(), tol=problem.tol, **problem.keywords)
+    check(result, problem, problem.tol, problem.value_interval(0.0))
 
 
 @pytest.mark.parametrize("name", FAMILIES)
