@@ -109,9 +109,9 @@ def mixture(n_classifiers: int, seed: int) -> Array:
     return np.random.default_rng(seed).dirichlet(np.ones(n_classifiers))
 
 
-def block_shape(n_classifiers: int, n_attacks: int, block_values: int = 1 << 23) -> Shape:
-    """Shape of a block of at most about ``block_values`` losses with at least one sample."""
-    return n_classifiers, max(1, block_values // (n_classifiers * n_attacks)), n_attacks
+def block_shape(n_classifiers: int, n_attacks: int, n_values: int) -> Shape:
+    """Shape of the block that :func:`tiled` repeats: at most ``n_values`` and 8 million losses, at least one sample."""
+    return n_classifiers, max(1, min(n_values, 1 << 23) // (n_classifiers * n_attacks)), n_attacks
 
 
 def tiled(block: Array, n_bytes: int) -> Array:

@@ -34,9 +34,8 @@ class Subject:
         cls, n_classifiers: int, n_attacks: int, n_bytes: int, threads: int, storage: Any = np.float32
     ) -> Subject:
         """A tiled table of sigmoid losses; ``n_bytes`` is its size as float32 whatever the storage."""
-        block = cases.sigmoid_losses(
-            cases.block_shape(n_classifiers, n_attacks), seed=n_classifiers + n_attacks
-        )
+        shape = cases.block_shape(n_classifiers, n_attacks, n_bytes // 4)
+        block = cases.sigmoid_losses(shape, seed=n_classifiers + n_attacks)
         stored = block.astype(storage)
         itemsize_share = stored.itemsize / block.itemsize
         planes = cases.tiled(stored, int(n_bytes * itemsize_share))
