@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from mixsolve import LinearProgram, LossTable, bounds, fit_mixture
+from mixsolve.attacks import Norm, UniformBall, loss_table
 from mixsolve.strategy import RowAttack
 from tests import certificates
 from tests.certificates import Game
@@ -200,6 +201,35 @@ def test_without_perturbations_randomisation_gains_nothing(name):
     assert chain.dual - slack <= chain.deterministic <= chain.dual + slack
     smoothed = fit_mixture(unmoved, temperature=0.1, tol=1e-6, **problem.keywords)
     assert smoothed.value == pytest.approx(chain.deterministic, rel=1e-6, abs=rounding_slack(unmoved))
+
+
+class Halfplane:
+    """Label 1 where <normal, x> > offset, else -1."""
+
+    def __init__(self, normal, offset):
+        self.normal, self.offset = np.asarray(normal), offset
+
+    def predict(self, inputs):
+        return np.where(inputs @ self.normal > self.offset, 1, -1)
+
+
+def test_randomisation_pays_under_sampled_attacks_and_not_at_radius_zero():
+    """Remark 1 and equation 5 on the points of a ball, for data like the paper's: 1 on both sides of -1."""
+    rng = np.random.default_rng(4)
+    labels = np.where(np.arange(60) < 30, 1, -1)
+    centre = np.where(np.arange(60) < 15, 3.0, -3.0) * (labels > 0)
+    inputs = rng.normal(size=(60, 2)) + centre[:, np.newaxis] * np.array([1.0, 0.0])
+    classifiers = [Halfplane([side, tilt], 1.2) for side in (1.0, -1.0) for tilt in (-0.3, 0.0, 0.3)]
+    gains = {}
+    for radius in (0.0, 3.0):
+        table = loss_table(classifiers, inputs, labels, UniformBall(Norm.L2, radius, n_attacks=40))
+        result = fit_mixture(table, solver=LinearProgram(), tol=1e-9)
+        chain = bounds.duality_chain(table, result.weights, result.attack)
+        assert chain.dual <= chain.randomised + ROUNDING_SLACK
+        assert chain.randomised <= chain.deterministic + 1e-9
+        gains[radius] = chain.gain
+    assert gains[0.0] == pytest.approx(0.0, abs=1e-9)  # the tolerance of the solve
+    assert gains[3.0] > 0.01
 
 
 @pytest.mark.parametrize("temperature", [0.0, 0.05, 1.0])
