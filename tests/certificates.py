@@ -188,7 +188,7 @@ def certificate_errors(result, losses, *, rows=None, tol=None, atol=0.0, value_i
         errors.append(f"weights sum to 1 {weights.sum() - 1.0:+.3g}")
     slack = rounding_slack(losses)
     upper, lower, worst = _recompute(game, weights / weights.sum(), strategy, result.temperature)
-    lower_slack = slack + _rebuilding_slack(game, result.attack)
+    lower_slack = slack + rebuilding_slack(game, result.attack)
     errors += _differs("value", result.value, upper, slack)
     errors += _differs("worst_case_value", result.worst_case_value, worst, slack)
     errors += _differs("gap", result.gap, result.value - result.lower_bound, slack)
@@ -205,7 +205,7 @@ def certificate_errors(result, losses, *, rows=None, tol=None, atol=0.0, value_i
     return errors
 
 
-def _rebuilding_slack(game, strategy):
+def rebuilding_slack(game, strategy):
     """How far D of responses moves when their scores are rounded otherwise; 0 for explicit rows.
 
     An error e of the scores on a sample moves each probability q_j by at most 2 e / t of itself, and the losses of

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from mixsolve.passes import run_pass
 from mixsolve.strategy import ResponseAttack, RowAttack, strategy_from_dict
 from mixsolve.table import LossTable
-from tests.certificates import Game, attacker_bound, smoothed, strategy_errors
-from tests.tolerances import response_slack, rounding_slack
+from tests.certificates import Game, attacker_bound, rebuilding_slack, smoothed, strategy_errors
+from tests.tolerances import rounding_slack
 
 OFFSETS = np.array([0, 1, 6, 8, 12])
 TEMPERATURES = [0.0, 1e-3, 0.1, 1.0, 1e3, 1e9]
@@ -42,6 +42,10 @@ def draw_rows(rng):
 def draw_responses(rng, temperature, count=3):
     weights = rng.dirichlet(np.ones(3), size=count)
     return ResponseAttack(rng.dirichlet(np.ones(count)), weights, temperature)
+
+
+def response_slack(game, strategy):
+    return rounding_slack(game.rows) + rebuilding_slack(game, strategy)
 
 
 def assert_proves(strategy, losses, belongings, temperature, bound, slack, rng):
@@ -147,7 +151,7 @@ def test_responses_at_the_problems_temperature_prove_what_they_claim(temperature
         losses, belongings = draw_game(rng, plain=plain)
         strategy = draw_responses(rng, np.full(3, temperature))
         bound = strategy.lower_bound(LossTable(losses, **belongings), temperature)
-        slack = response_slack(losses, strategy.temperature)
+        slack = response_slack(Game.of(losses, **belongings), strategy)
         assert_proves(strategy, losses, belongings, temperature, bound, slack, rng)
 
 
@@ -161,10 +165,9 @@ def test_one_response_closes_all_but_the_frank_wolfe_gap(temperature):
     answer = run_pass(table, weights[None], level[None], float64_scores=True)
     gap = answer.value[0] - ResponseAttack([1.0], weights[None], level[None]).lower_bound(table, level)
     assert abs(gap - (weights @ answer.gradient[0] - answer.gradient[0].min())) <= rounding_slack(losses)
-    checked = attacker_bound(
-        Game.of(losses, **belongings), ResponseAttack([1.0], weights[None], level[None]), level
-    )
-    assert abs(answer.value[0] - gap - checked) <= response_slack(losses, level)
+    game, strategy = Game.of(losses, **belongings), ResponseAttack([1.0], weights[None], level[None])
+    checked = attacker_bound(game, strategy, level)
+    assert abs(answer.value[0] - gap - checked) <= response_slack(game, strategy)
 
 
 @pytest.mark.parametrize("own", [0.0, 0.05, 3.0])
@@ -174,8 +177,9 @@ def test_responses_at_other_temperatures(own, problem):
     losses, belongings = draw_game(rng)
     strategy = draw_responses(rng, np.full(3, own))
     bound = strategy.lower_bound(LossTable(losses, **belongings), problem)
-    checked = attacker_bound(Game.of(losses, **belongings), strategy, problem)
-    assert abs(bound - checked) <= response_slack(losses, strategy.temperature)
+    game = Game.of(losses, **belongings)
+    checked = attacker_bound(game, strategy, problem)
+    assert abs(bound - checked) <= response_slack(game, strategy)
 
 
 def test_responses_of_mixed_temperatures_and_per_sample():
@@ -186,7 +190,7 @@ def test_responses_of_mixed_temperatures_and_per_sample():
     strategy = draw_responses(rng, levels)
     for problem in (0.0, 0.3, rng.uniform(0.1, 1, 4)):
         bound = strategy.lower_bound(table, problem)
-        assert abs(bound - attacker_bound(game, strategy, problem)) <= response_slack(losses, levels)
+        assert abs(bound - attacker_bound(game, strategy, problem)) <= response_slack(game, strategy)
 
 
 @pytest.mark.parametrize("whole_numbers", [True, False])
@@ -197,7 +201,7 @@ def test_responses_written_out_are_the_same_strategy(own, whole_numbers):
     table, strategy = LossTable(losses, **belongings), draw_responses(rng, np.full(3, own))
     rows = strategy.rows(table)
     assert strategy_errors(Game.of(losses, **belongings), rows) == []
-    slack = response_slack(losses, strategy.temperature)
+    slack = response_slack(Game.of(losses, **belongings), strategy)
     np.testing.assert_allclose(rows.mean_losses(table), strategy.mean_losses(table), rtol=0, atol=slack)
     # Jensen: the strategy itself proves at least what its cuts do.
     assert rows.lower_bound(table, own) >= strategy.lower_bound(table, own) - slack
