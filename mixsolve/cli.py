@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -232,7 +232,7 @@ def _fit(arguments: argparse.Namespace) -> int:
         time_limit=arguments.time_limit,
         threads=arguments.threads,
         verbose=arguments.verbose,
-        callback=_show_progress if show else None,
+        callback=_progress_line() if show else None,
     )
     if show:
         print("\r\x1b[K", end="", file=sys.stderr, flush=True)
@@ -245,9 +245,18 @@ def _fit(arguments: argparse.Namespace) -> int:
     return SOLVED if result.status is Status.OPTIMAL else LIMIT_OR_REFUSED
 
 
-def _show_progress(progress: Progress) -> None:
-    line = f"pass {progress.passes}, {progress.seconds:.1f} s, gap {progress.gap:.3g}"
-    print(f"\r\x1b[K{line}", end="", file=sys.stderr, flush=True)
+def _progress_line() -> Callable[[Progress], None]:
+    """A callback that rewrites one line of the terminal, ten times a second at most."""
+    drawn_at = -1.0
+
+    def show(progress: Progress) -> None:
+        nonlocal drawn_at
+        if progress.seconds - drawn_at >= 0.1:
+            drawn_at = progress.seconds
+            line = f"pass {progress.passes}, {progress.seconds:.1f} s, gap {progress.gap:.3g}"
+            print(f"\r\x1b[K{line}", end="", file=sys.stderr, flush=True)
+
+    return show
 
 
 def _describe(result: MixtureResult) -> str:

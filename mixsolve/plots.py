@@ -254,7 +254,7 @@ def plot_comparison(
         axes.set_xlabel("adversarial risk")
         axes.set_title(title, **TITLE)
         axes.grid(axis="y", visible=False)
-    axes.legend(loc="best", framealpha=0.9, edgecolor="none")
+    axes.legend(loc="lower right", framealpha=0.9, edgecolor="none")
     return figure
 
 

@@ -211,6 +211,16 @@ def test_help_names_the_commands_the_exit_codes_and_fits_a_terminal():
         assert max(map(len, shown.stdout.splitlines())) <= 100
 
 
+def test_a_reader_that_leaves_ends_the_command_without_a_traceback(pennies):
+    read, write = os.pipe()
+    os.close(read)
+    ended = subprocess.run(
+        [*MIXSOLVE, "fit", str(pennies)], stdout=write, stderr=subprocess.PIPE, text=True, check=False
+    )
+    os.close(write)
+    assert (ended.returncode, ended.stderr) == (1, "")
+
+
 def test_info_names_versions_and_extras(capsys):
     assert main(["info"]) == SOLVED
     printed = capsys.readouterr().out
