@@ -23,6 +23,7 @@ from pathlib import Path
 
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
+from setuptools.command.build_py import build_py
 
 KERNEL = "csrc/cpu/kernel.cpp"
 SOURCES = sorted(path.as_posix() for path in Path("csrc").glob("**/*.cpp"))
@@ -72,6 +73,14 @@ class BuildWithNinja(build_ext):
         for ext in self.extensions:
             name = self.get_ext_filename(ext.name)
             install(Path(self.build_lib, name), Path(name))
+
+
+class BuildAfresh(build_py):
+    """Leaves out of a wheel what an earlier build copied and the sources no longer have."""
+
+    def run(self) -> None:
+        shutil.rmtree(self.build_lib, ignore_errors=True)
+        super().run()
 
 
 def write_build_file(cxx: list[str], folder: Path) -> str:
@@ -184,5 +193,5 @@ def find_ninja() -> list[str]:
 
 setup(
     ext_modules=[Extension("mixsolve._native", sources=SOURCES, language="c++")],
-    cmdclass={"build_ext": BuildWithNinja},
+    cmdclass={"build_ext": BuildWithNinja, "build_py": BuildAfresh},
 )
