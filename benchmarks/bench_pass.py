@@ -34,6 +34,8 @@ FEW_ATTACKS_LIMIT = 1.8
 QUERIES_LIMIT = 1.5
 HALF_READ_LIMIT, HALF_SPEEDUP = 1.35, 1.6
 PEER_SPEEDUP = {10: 2.5, 128: 1.5}
+PEER_PAUSE = 0.05
+"""Seconds of rest between libraries, in which the threads of the last one stop spinning."""
 PEER_ERROR = 0.05
 """Peers sum millions of float32 terms in one running sum; this only shows that they compute the same thing."""
 
@@ -153,7 +155,9 @@ def compare_with_peers(report: Report, settings: Settings, n_classifiers: int, n
         except Exception as error:  # a peer that cannot run stays in the row, and fails its bar
             failed[peer] = f"{type(error).__name__}: {error}"
     actions = {name: clocked(choice.run) for name, choice in chosen.items()}
-    seconds = interleaved({"mixsolve": clocked(subject.smoothed), **actions}, settings.rounds)
+    seconds = interleaved(
+        {"mixsolve": clocked(subject.smoothed), **actions}, settings.rounds, pause=PEER_PAUSE
+    )
     times = {name: Spread.of(seconds[name] / seconds["mixsolve"]) for name in chosen}
     best = min(times, key=lambda name: times[name].median)
     report.add(

@@ -85,15 +85,17 @@ def clocked(action: Callable[[], object]) -> Callable[[], float]:
 
 
 def interleaved(
-    actions: Mapping[str, Callable[[], float]], rounds: int, warm_up: int = 1
+    actions: Mapping[str, Callable[[], float]], rounds: int, warm_up: int = 1, pause: float = 0.0
 ) -> dict[str, np.ndarray]:
     """Seconds of each action, (rounds,): every round runs each once, so a slow spell of the machine hits all.
 
-    An action returns its own seconds (:func:`clocked`). The first ``warm_up`` rounds are not kept.
+    An action returns its own seconds (:func:`clocked`). The first ``warm_up`` rounds are not kept. ``pause`` seconds
+    before each action let threads of the previous one go to sleep: those of OpenMP spin for milliseconds.
     """
     seconds: dict[str, list[float]] = {name: [] for name in actions}
     for number in range(warm_up + rounds):
         for name, action in actions.items():
+            time.sleep(pause)
             taken = action()
             if number >= warm_up:
                 seconds[name].append(taken)
