@@ -73,6 +73,7 @@ def pass_tables(rows: Rows) -> str:
     four = rows.figure("queries/float32/10x500", "ratio_to_one_query/median", 2)
     names = [f"speedup/smoothed/{storage}/10x500" for storage in ("float16", "bfloat16")]
     half = [rows.figure(name, "speedup_over_float32/median", 2) for name in names]
+    size = rows.content["settings"]["n_bytes"] / 2**30
     speed = rows.figure("smoothed/float32/10x500", "read_gb_per_s/median", 1)
     shared = [(count, m) for count in PEER_SPEEDUP for m in ATTACKS]
     peers = [
@@ -86,7 +87,7 @@ def pass_tables(rows: Rows) -> str:
     bars = " and ".join(f"{limit:g} at {count}" for count, limit in PEER_SPEEDUP.items())
     return "\n\n".join(
         [
-            f"**One pass over a float32 table of 1 GiB, divided by the fastest reading of the same memory** "
+            f"**One pass over a float32 table of {size:g} GiB, divided by the fastest reading of the same memory** "
             f"({rows.origin()}; reading runs at {speed} GB/s). `smoothed` is value and gradient.",
             table(header, lines),
             f"8 attacks, 10 classifiers (at most {FEW_ATTACKS_LIMIT:g}): {few[0]} and {few[1]}. Four queries in one "
@@ -108,9 +109,10 @@ def solver_table(rows: Rows) -> str:
             seconds = rows.figure(name, "shifted_geometric_mean_seconds", 2)
             lines.append([f"{contender}, {kind.replace('_', ' ')}", share, seconds])
     settings = rows.content["settings"]
+    sizes = [row["n_rows"] for row in rows.by_name.values() if "n_rows" in row]
     return "\n\n".join(
         [
-            f"**Time to a certified relative gap of {settings['tol']:g}**, games of 3,000 to 200,000 rows "
+            f"**Time to a certified relative gap of {settings['tol']:g}**, games of {min(sizes):,} to {max(sizes):,} rows "
             f"({rows.origin()}; shifted geometric mean of seconds, a miss counting as {settings['time_limit']:g}).",
             table(["solver, problem", "solved", "seconds"], lines),
         ]
