@@ -112,8 +112,8 @@ def solver_table(rows: Rows) -> str:
     sizes = [row["n_rows"] for row in rows.by_name.values() if "n_rows" in row]
     return "\n\n".join(
         [
-            f"**Time to a certified relative gap of {settings['tol']:g}**, games of {min(sizes):,} to {max(sizes):,} rows "
-            f"({rows.origin()}; shifted geometric mean of seconds, a miss counting as {settings['time_limit']:g}).",
+            f"**Time to a certified relative gap of {settings['tol']:g}**, games of {min(sizes):,} to "
+            f"{max(sizes):,} rows ({rows.origin()}; shifted geometric mean of seconds, a miss counting as {settings['time_limit']:g}).",
             table(["solver, problem", "solved", "seconds"], lines),
         ]
     )
