@@ -113,7 +113,8 @@ def solver_table(rows: Rows) -> str:
     return "\n\n".join(
         [
             f"**Time to a certified relative gap of {settings['tol']:g}**, games of {min(sizes):,} to "
-            f"{max(sizes):,} rows ({rows.origin()}; shifted geometric mean of seconds, a miss counting as {settings['time_limit']:g}).",
+            f"{max(sizes):,} rows ({rows.origin()}; shifted geometric mean of seconds, a miss counting as "
+            f"{settings['time_limit']:g}).",
             table(["solver, problem", "solved", "seconds"], lines),
         ]
     )
