@@ -130,13 +130,16 @@ def test_rivals_of_the_reading_run(rival):
     rival(cases.uniform_losses((2, 300, 501), seed=0)[:, :, :500].copy(), 2)()
 
 
-@pytest.mark.parametrize(
-    "peer",
-    [
-        *(p for p in peers.PEERS if p != "torch.compile"),
-        pytest.param("torch.compile", marks=pytest.mark.large),
-    ],
+COMPILED = pytest.param(
+    "torch.compile",
+    marks=[
+        pytest.mark.large,
+        pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    ],  # torch warns of itself
 )
+
+
+@pytest.mark.parametrize("peer", [*(peer for peer in peers.PEERS if peer != "torch.compile"), COMPILED])
 def test_every_variant_of_a_peer_computes_value_and_gradient(peer):
     planes, weights = cases.sigmoid_losses((10, 40, 50), seed=0), cases.mixture(10, seed=1)
     wanted = reference_pass(planes.astype(np.float64), weights, TEMPERATURE)
