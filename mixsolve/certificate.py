@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from mixsolve.passes import PassAnswer
     from mixsolve.results import AttackStrategy
 
-ROUNDING_ULPS = 4
+ROUNDING_ULPS = 16
 """A gap of so many ulp of the losses' mean size is rounding: float64 scores cannot close it."""
 
 

@@ -10,8 +10,8 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-LARGEST_PROGRAMME = 250
-"""Attacks in one linear programme at most, beyond the number of classifiers; more are brought in as needed."""
+LARGEST_PROGRAMME = 1000
+"""Attacks up to which one linear programme holds them all; beyond, they are brought in as needed."""
 
 SMALLEST_COEFFICIENT = 1e-9
 """Attacks of a smaller probability are left out of an equilibrium."""
@@ -62,11 +62,10 @@ def solve_matrix_game(
         return Equilibrium(np.array([best]), np.ones(1), mixture, float(payoff[best].min()))
     scaled = payoff - payoff.min()
     scaled /= 2.0 ** math.frexp(float(scaled.max()))[1]
-    batch = n_classifiers + LARGEST_PROGRAMME
     chosen = np.arange(n_attacks)
-    if n_attacks > batch:
-        first = np.argsort(-scaled.mean(axis=1), kind="stable")[: batch // 4]
-        chosen = np.union1d(first, [] if known is None else known).astype(np.int64)
+    if n_attacks > LARGEST_PROGRAMME:
+        recent = np.arange(n_attacks - LARGEST_PROGRAMME // 2, n_attacks)
+        chosen = np.union1d(recent, [] if known is None else known).astype(np.int64)
     while True:
         solution = _solve(scaled[chosen])
         if solution is None:
@@ -77,7 +76,7 @@ def solve_matrix_game(
         better = np.flatnonzero(against > value + 1e-10)
         if better.size == 0:
             break
-        strongest = better[np.argsort(-against[better], kind="stable")][: batch // 4]
+        strongest = better[np.argsort(-against[better], kind="stable")][: LARGEST_PROGRAMME // 4]
         chosen = np.union1d(chosen, strongest)
     used = coefficient > SMALLEST_COEFFICIENT
     coefficient = coefficient[used] / math.fsum(coefficient[used])

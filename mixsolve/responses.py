@@ -118,11 +118,12 @@ class Responses:
             temperature = np.multiply.outer(self._level[self.used], self._unit)
             return ResponseAttack(self._coefficient, self._weights[self.used], temperature)
         attack = np.stack([self._best_attack[r] for r in self.used.tolist()])
-        sample = np.broadcast_to(np.arange(attack.shape[1]), attack.shape)
-        rows, place = np.unique(np.stack([sample.ravel(), attack.ravel()]), axis=1, return_inverse=True)
-        probability = np.zeros(rows.shape[1])
-        np.add.at(probability, place.ravel(), np.repeat(self._coefficient, attack.shape[1]))
-        return RowAttack(rows[0], rows[1], probability, attack.shape[1])
+        n_samples, n_attacks = attack.shape[1], int(attack.max()) + 1
+        row = np.arange(n_samples) * n_attacks + attack
+        rows, place = np.unique(row, return_inverse=True)
+        probability = np.zeros(rows.size)
+        np.add.at(probability, place.ravel(), np.repeat(self._coefficient, n_samples))
+        return RowAttack(rows // n_attacks, rows % n_attacks, probability, n_samples)
 
     def _usable(self) -> NDArray[np.bool_]:
         """Softmax responses where there are any: best attacks hang on the last bit of tied scores."""

@@ -249,12 +249,14 @@ class Driver:
         thread = threading.Thread(target=_fulfil, args=(future, task), name=f"mixsolve {phase}")
         thread.start()
         while not wait([future], timeout=POLL_SECONDS).done:
+            self._interruption.renew()
             self._check_clock()
         self._journal.time(phase, begun)
         return future.result()
 
     def note(self, **statistics: object) -> None:
         self._statistics.update(statistics)
+        self._journal.rows = self._statistics.get("compressed_rows", self._journal.rows)
 
     def seconds_left(self) -> float | None:
         if self._limits.time_limit is None:

@@ -22,16 +22,16 @@ if TYPE_CHECKING:
     from mixsolve.solvers.protocol import Problem, Steps
     from mixsolve.solvers.source import Source
 
-FIRST_LEVEL = 0.25
+FIRST_TEMPERATURE = 0.1
 """Continuation begins at this part of the spread, the mean over the samples of maximum minus softened mean score."""
 
-COOLING = 0.2
+COOLING = 0.1
 """Each temperature of a continuation is this part of the one before."""
 
 STAGE_GAP = 0.5
 """A temperature is left when its own duality gap is below this part of it: more would be lost to smoothing."""
 
-CURVATURE_DECAY = 0.9
+CURVATURE_DECAY = 0.8
 """With restart, the curvature estimate shrinks by this factor a step, so that it can also fall."""
 
 TINY = 2.0**-40
@@ -91,16 +91,16 @@ class Fista:
 
     def iterate(self, problem: Problem) -> Steps:
         point, curvature, left = problem.start, 0.0, self.iterations
-        level = problem.target
-        if self.restart or not level:
-            level = yield from _first_level(problem)
-        while True:
+        level = problem.target or (yield from _first_temperature(problem))
+        coldest = TINY * level
+        while left > 0 and level > coldest:
             point, curvature, used = yield from self._descend(problem, point, level, curvature, left)
             left -= used
-            if left <= 0:
-                return Outcome(Status.ITERATION_LIMIT)
-            level = max(COOLING * level, problem.target)
+            if problem.target:
+                break
+            level *= COOLING
             curvature /= math.sqrt(COOLING)
+        return Outcome(Status.ITERATION_LIMIT if left <= 0 else Status.NUMERICAL_ERROR)
 
     def _descend(
         self, problem: Problem, start: NDArray[np.float64], level: float, curvature: float, left: int
@@ -108,15 +108,16 @@ class Fista:
         """Minimise at one level; returns the last iterate, the curvature estimate and the number of steps."""
         w = y = start
         momentum, step = 1.0, 0
-        answer = yield _evaluate((y, level), (y, problem.target))
+        answer = problem.first if problem.target else (yield _evaluate((y, level), (y, 0.0)))
         value, slope = answer.value[0], answer.gradient[0]
         if not curvature:
             curvature = yield from _measure(y, slope, level)
         while step < left:
+            pause = 2 + problem.n_classifiers // 32
             w_next = project_to_simplex(y - slope / curvature)
             momentum_next = (1 + math.sqrt(1 + 4 * momentum**2)) / 2
             y_next = w_next + (momentum - 1) / momentum_next * (w_next - w)
-            extra = self._extra(problem, w_next, level) if step % 2 else ()
+            extra = () if step % pause else self._extra(problem, w_next, level)
             answer = yield _evaluate((w_next, level), (y_next, level), *extra)
 
             move, turn = w_next - y, answer.gradient[0] - slope
@@ -132,41 +133,35 @@ class Fista:
                     y_next, momentum_next, following = w_next, 1.0, 0
             w, y, momentum = w_next, y_next, momentum_next
             value, slope = answer.value[following], answer.gradient[following]
-            gap = answer.gradient[0] @ w - answer.gradient[0].min()
-            if level > problem.target and gap <= STAGE_GAP * level * problem.unit:
+            gap = answer.gradient[0] @ w_next - answer.gradient[0].min()
+            if (not problem.target and gap <= STAGE_GAP * level) or not move.any():
                 break
         return w, curvature, step
 
     def _extra(self, problem: Problem, w: NDArray[np.float64], level: float) -> tuple[Query, ...]:
         """What else to ask: the bound that the iterate proves, and one halfway to the answer to all attacks."""
-        own = ((w, problem.target),) if level != problem.target else ()
         problem.certificate.tighten()
         mixture = problem.certificate.mixture
+        levels = (level,) if problem.target else (0.0, level)
+        own = () if problem.target else ((w, 0.0),)
         if not self.restart or mixture is None:
             return own
         halfway = normalise_weights((mixture + problem.certificate.best.weights) / 2)
-        if problem.target:
-            return (*own, (halfway, problem.target))
-        return (*own, (halfway, problem.target), (halfway, level))
+        return (*own, *((halfway, asked) for asked in levels))
 
 
 def _evaluate(*queries: Query) -> Queries:
-    """The queries of one pass, each once."""
+    """The queries of one pass."""
     weights, level = zip(*queries, strict=True)
-    if len(queries) == 2 and level[0] == level[1] and weights[0] is weights[1]:
-        weights, level = weights[:1], level[:1]
     return Queries(np.array(weights), np.array(level))
 
 
-def _first_level(problem: Problem) -> Generator[Queries, PassAnswer, float]:
-    """A level at which the smoothed problem is easy: a part of the spread of the scores."""
-    size = float(np.abs(problem.first.gradient).max())
-    if size <= problem.unit * problem.target:
-        return problem.target
-    hot = size / problem.unit
+def _first_temperature(problem: Problem) -> Generator[Queries, PassAnswer, float]:
+    """A temperature at which the smoothed problem is easy: a part of the spread of the scores."""
+    hot = float(np.abs(problem.first.gradient).max())
     answer = yield _evaluate((problem.start, hot))
-    spread = problem.first.value[-1] - answer.value[0]
-    return float(max(FIRST_LEVEL * spread / problem.unit, TINY * hot, problem.target))
+    spread = float(problem.first.value[0] - answer.value[0])
+    return max(FIRST_TEMPERATURE * spread, TINY * hot)
 
 
 def _measure(

@@ -36,6 +36,11 @@ class Interruption:
         if self._previous is not None:
             signal.signal(signal.SIGINT, self._previous)
 
+    def renew(self) -> None:
+        """Install the handler again: some solvers' C code puts its own in its place (OSQP and SCS do)."""
+        if self._previous is not None:
+            signal.signal(signal.SIGINT, self._handle)
+
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self.requested:
             raise KeyboardInterrupt

@@ -6,11 +6,10 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
-import numpy as np
-
 from mixsolve.certificate import Certificate, Queries
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
     from mixsolve.passes import PassAnswer
@@ -72,12 +71,6 @@ class Problem:
     def target(self) -> float:
         """The level of the problem's own temperature: 1 if that is positive, else 0."""
         return self.certificate.target
-
-    @property
-    def unit(self) -> float:
-        """The temperature of level 1, averaged over the samples."""
-        unit = np.asarray(self.certificate.unit)
-        return float(unit if unit.ndim == 0 or self.table is None else self.table.sample_weight @ unit)
 
 
 class Solver(Protocol):
