@@ -227,7 +227,7 @@ def plot_comparison(
     matplotlib.figure.Figure
     """
     n_rows = max(len(rows) for rows in panels.values())
-    figure, all_axes = _new_figure(4.6 * len(panels), 0.36 * n_rows + 1.5, columns=len(panels))
+    figure, all_axes = _new_figure(4.6 * len(panels), 0.33 * n_rows + 1.7, columns=len(panels))
     markers = ["o", "D", "s"]
     for axes, (title, rows) in zip(np.atleast_1d(np.asarray(all_axes)), panels.items(), strict=True):
         for place, measured in enumerate(rows.values()):
@@ -254,7 +254,8 @@ def plot_comparison(
         axes.set_xlabel("adversarial risk")
         axes.set_title(title, **TITLE)
         axes.grid(axis="y", visible=False)
-    axes.legend(loc="lower right", framealpha=0.9, edgecolor="none")
+    handles, names = axes.get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside lower center", ncols=len(names), frameon=False)
     return figure
 
 
