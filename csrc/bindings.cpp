@@ -33,11 +33,14 @@ struct Table {
     py::object row_offsets, sample_weight, attack_prior;
 
     Table(py::array array, int storage, py::object offsets, py::object weight, py::object prior)
-        : losses(std::move(array)), row_offsets(std::move(offsets)), sample_weight(std::move(weight)),
+        : losses(std::move(array)),
+          row_offsets(std::move(offsets)),
+          sample_weight(std::move(weight)),
           attack_prior(std::move(prior)) {
         require(storage >= 0 && storage <= 3, "unknown storage type");
         view.storage = static_cast<Storage>(storage);
-        require(losses.itemsize() == mixsolve::item_size(view.storage), "the array's items do not fit its storage type");
+        require(losses.itemsize() == mixsolve::item_size(view.storage),
+                "the array's items do not fit its storage type");
         const bool ragged = !row_offsets.is_none();
         require(losses.ndim() == (ragged ? 2 : 3), "a table has 3 dimensions, or 2 with row_offsets");
         require(losses.size() > 0, "the table is empty");
@@ -57,7 +60,7 @@ struct Table {
         read_prior(n_rows);
     }
 
-private:
+  private:
     int64_t read_shape() {
         view.n_samples = losses.shape(1);
         view.n_attacks = losses.shape(2);
@@ -229,11 +232,12 @@ PYBIND11_MODULE(_native, module) {
 
     py::class_<Table>(module, "Table")
         .def(py::init<py::array, int, py::object, py::object, py::object>(), py::arg("array"), py::arg("storage"),
-             py::arg("row_offsets") = py::none(), py::arg("sample_weight") = py::none(), py::arg("attack_prior") = py::none());
+             py::arg("row_offsets") = py::none(), py::arg("sample_weight") = py::none(),
+             py::arg("attack_prior") = py::none());
 
-    module.def("run_pass", &run_pass, py::arg("table"), py::arg("weights"), py::arg("temperature"), py::arg("want") = kGradientOnly,
-               py::arg("samples") = py::none(), py::arg("float64_scores") = false, py::arg("threads") = 0,
-               py::arg("cancel") = py::none());
+    module.def("run_pass", &run_pass, py::arg("table"), py::arg("weights"), py::arg("temperature"),
+               py::arg("want") = kGradientOnly, py::arg("samples") = py::none(), py::arg("float64_scores") = false,
+               py::arg("threads") = 0, py::arg("cancel") = py::none());
     module.def("first_nonfinite", &first_nonfinite, py::arg("table"));
     module.def("extremes", &extremes, py::arg("table"), py::arg("threads") = 0);
     module.def("read_seconds", &read_seconds, py::arg("array"), py::arg("threads"), py::arg("how") = "vector");

@@ -68,7 +68,8 @@ py::tuple import_dlpack(const py::object& exporter) {
         auto* tensor_ = static_cast<DlManagedTensor*>(pointer);
         if (tensor_->deleter) tensor_->deleter(tensor_);
     });
-    if (tensor.device.type != kCpu && tensor.device.type != kPageLocked) return py::make_tuple(py::none(), element.storage, tensor.device.type, tensor.device.id);
+    if (tensor.device.type != kCpu && tensor.device.type != kPageLocked)
+        return py::make_tuple(py::none(), element.storage, tensor.device.type, tensor.device.id);
 
     const py::dtype dtype(element.numpy);
     std::vector<py::ssize_t> shape(tensor.shape, tensor.shape + tensor.ndim), strides(shape.size());
@@ -78,7 +79,8 @@ py::tuple import_dlpack(const py::object& exporter) {
         contiguous *= shape[axis];
     }
     const char* data = static_cast<const char*>(tensor.data) + tensor.byte_offset;
-    return py::make_tuple(py::array(dtype, shape, strides, data, owner), element.storage, tensor.device.type, tensor.device.id);
+    return py::make_tuple(py::array(dtype, shape, strides, data, owner), element.storage, tensor.device.type,
+                          tensor.device.id);
 }
 
 }  // namespace mixsolve

@@ -17,14 +17,17 @@ struct BFloat16 {
 
 inline int64_t item_size(Storage storage) {
     switch (storage) {
-        case Storage::kFloat64: return 8;
-        case Storage::kFloat32: return 4;
-        default: return 2;
+        case Storage::kFloat64:
+            return 8;
+        case Storage::kFloat32:
+            return 4;
+        default:
+            return 2;
     }
 }
 
 struct LossTable {
-    const char* data;             // losses[0, 0, 0]
+    const char* data;  // losses[0, 0, 0]
     Storage storage;
     int64_t n_classifiers;        // L
     int64_t n_samples;            // N

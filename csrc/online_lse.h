@@ -55,7 +55,8 @@ constexpr double kHighTemperatureShare = 0.5;
 template <class Real>
 MIXSOLVE_HOST_DEVICE inline Real smoothed_maximum(const OnlineLse<Real>& state, Real temperature) {
     const bool high = state.mass > static_cast<Real>(kHighTemperatureShare) * state.total;
-    return state.max + temperature * (high ? std::log1p(state.excess / state.total) : std::log(state.mass / state.total));
+    return state.max +
+           temperature * (high ? std::log1p(state.excess / state.total) : std::log(state.mass / state.total));
 }
 
 }  // namespace mixsolve

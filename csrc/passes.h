@@ -17,26 +17,26 @@
 namespace mixsolve {
 
 struct PassRequest {
-    int64_t n_queries;             // K >= 1
-    const double* weights;         // (K, L), any finite numbers
-    const double* temperature;     // (K) or, per sample, (K, N): a query is all 0 or all > 0
+    int64_t n_queries;          // K >= 1
+    const double* weights;      // (K, L), any finite numbers
+    const double* temperature;  // (K) or, per sample, (K, N): a query is all 0 or all > 0
     bool temperature_per_sample;
-    const int64_t* samples;        // sorted indices, or null for all samples
-    int64_t n_samples;             // how many are asked for
-    bool float64_scores;           // scores, exponentials and block sums in float64 whatever the storage
+    const int64_t* samples;  // sorted indices, or null for all samples
+    int64_t n_samples;       // how many are asked for
+    bool float64_scores;     // scores, exponentials and block sums in float64 whatever the storage
     int threads;
     std::function<bool()> interrupted;  // polled from the calling thread; true stops the pass
 };
 
 // Output buffers of the caller; the optional ones may be null. `n` is request.n_samples.
 struct PassAnswer {
-    double* value;            // (K)
-    double* gradient;         // (K, L)
-    double* per_sample;       // (K, n) or null
-    int64_t* best_attack;     // (K, n) or null
-    double* best_row;         // (K, n, L) or null
+    double* value;         // (K)
+    double* gradient;      // (K, L)
+    double* per_sample;    // (K, n) or null
+    int64_t* best_attack;  // (K, n) or null
+    double* best_row;      // (K, n, L) or null
     int64_t bytes_read;
-    bool finite;              // false: some score was not finite, the numbers mean nothing
+    bool finite;  // false: some score was not finite, the numbers mean nothing
 };
 
 struct PassInterrupted : std::runtime_error {

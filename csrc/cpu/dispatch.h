@@ -8,9 +8,9 @@
 
 namespace mixsolve {
 
-std::vector<std::string> available_isas();     // best last
+std::vector<std::string> available_isas();  // best last
 std::string current_isa();
-void set_isa(const std::string& name);         // throws std::invalid_argument
+void set_isa(const std::string& name);  // throws std::invalid_argument
 const Kernel& cpu_kernel(Storage storage, bool float64_scores);
 
 using Reader = uint64_t (*)(const char* data, int64_t bytes, bool prefetch_ahead);

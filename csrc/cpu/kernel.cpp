@@ -14,19 +14,25 @@ struct BlockKernel {
     static void prepare(Workspace& work) {
         const int64_t n = work.request->n_queries * work.table->n_classifiers;
         for (int64_t i = 0; i < n; ++i) weights(work)[i] = static_cast<Score>(work.request->weights[i]);
+        Score* sample_weights = static_cast<Score*>(work.segment) + 6 * kBufferRows;
+        for (int s = 0; s < kBufferRows; ++s) sample_weights[s] = 1;
         work.score_only = true;
         const int64_t per_query = work.request->temperature_per_sample ? work.table->n_samples : 1;
-        for (int64_t q = 0; q < work.request->n_queries; ++q) work.score_only &= work.request->temperature[q * per_query] == 0;
+        for (int64_t q = 0; q < work.request->n_queries; ++q)
+            work.score_only &= work.request->temperature[q * per_query] == 0;
     }
 
     static void block(const Block& block, Workspace& work) {
         const Rows<Score, Stored> rows = rows_of(block, work);
-        const Segments<Score> samples{block, work, 0, nullptr, nullptr};
+        const Segments<Score> samples{block, work, 0, nullptr, nullptr, {}};
         read_prior(block, work);
         for (int s = 0; s < block.n_segments; ++s) {
             const int begin = block.start[s], end = block.start[s + 1];
-            samples.total()[s] = block.prior ? Segments<Score>::sum_rows(samples.prior(), begin, end)
-                                             : static_cast<Score>(end - begin);
+            samples.total()[s] =
+                block.prior ? Segments<Score>::sum_rows(samples.prior(), begin, end) : static_cast<Score>(end - begin);
+        }
+        for (int s = 0; s < block.n_segments && work.table->sample_weight; ++s) {
+            samples.weights()[s] = static_cast<Score>(samples.weight(s));
         }
         for (int64_t first = 0; first < work.request->n_queries; first += kQueryGroup) {
             const int group = group_size(first, work);
@@ -36,7 +42,8 @@ struct BlockKernel {
             double factor[kQueryGroup];
             int n_soft = 0;
             for (int q = 0; q < group; ++q) {
-                const Segments<Score> query{block, work, first + q, buffer(work.scores, q), buffer(work.probabilities, q)};
+                const Segments<Score> query{
+                    block, work, first + q, buffer(work.scores, q), buffer(work.probabilities, q), next_block(rows)};
                 if (answer_query(rows, query)) {
                     soft[n_soft] = query.probability;
                     factor[n_soft] = block.n_segments == 1 ? static_cast<double>(query.factor()[0]) : 1.0;
@@ -76,8 +83,7 @@ struct BlockKernel {
         Workspace& work = query.work;
         double* gradient = work.gradient + query.query * rows.n_planes;
         const int n = query.block.n_segments;
-        Score* weight = query.factor();
-        for (int s = 0; s < n; ++s) weight[s] = static_cast<Score>(query.weight(s));
+        const Score* weight = query.weights();
         int64_t k = 0;
         for (; k + 4 <= rows.n_planes; k += 4) {
             const Stored *a = rows.plane(k), *b = rows.plane(k + 1), *c = rows.plane(k + 2), *d = rows.plane(k + 3);
@@ -115,7 +121,8 @@ struct BlockKernel {
             double factor[kQueryGroup];
             int n_soft = 0;
             for (int q = 0; q < group; ++q) {
-                const Segments<Score> query{block, work, first + q, buffer(work.scores, q), buffer(work.probabilities, q)};
+                const Segments<Score> query{
+                    block, work, first + q, buffer(work.scores, q), buffer(work.probabilities, q), next_block(rows)};
                 if (answer_piece(rows, query, first_attack, factor[n_soft])) {
                     soft[n_soft] = query.probability;
                     moment[n_soft++] = work.piece_moment + (first + q) * work.table->n_classifiers;
@@ -125,7 +132,8 @@ struct BlockKernel {
         }
     }
 
-    static bool answer_piece(const Rows<Score, Stored>& rows, const Segments<Score>& query, int64_t first_attack, double& factor) {
+    static bool answer_piece(const Rows<Score, Stored>& rows, const Segments<Score>& query, int64_t first_attack,
+                             double& factor) {
         Workspace& work = query.work;
         PieceState& state = work.pieces[query.query];
         double* moment = work.piece_moment + query.query * rows.n_planes;
@@ -146,10 +154,12 @@ struct BlockKernel {
     }
 
     // Brings the moment so far to the merged maximum; returns the factor that does so for the piece's probabilities.
-    static double merge_piece(const Segments<Score>& query, PieceState& state, double* moment, int64_t n_planes, bool opening) {
+    static double merge_piece(const Segments<Score>& query, PieceState& state, double* moment, int64_t n_planes,
+                              bool opening) {
         const Block& block = query.block;
         const double t = query.temperature(0);
-        query.total()[0] = block.prior ? Segments<Score>::sum_rows(query.prior(), 0, block.n_rows) : static_cast<Score>(block.n_rows);
+        query.total()[0] =
+            block.prior ? Segments<Score>::sum_rows(query.prior(), 0, block.n_rows) : static_cast<Score>(block.n_rows);
         query.exponentials_by_sample();
         const double total = static_cast<double>(query.total()[0]);
         const bool rescued = query.needs_rescue(0);
@@ -173,7 +183,7 @@ struct BlockKernel {
         const int64_t n_planes = work.table->n_classifiers, n = work.request->n_samples;
         const Block one{nullptr, 0, 0, 0, nullptr, false, 1, nullptr, position};
         for (int64_t q = 0; q < work.request->n_queries; ++q) {
-            const Segments<Score> query{one, work, q, nullptr, nullptr};
+            const Segments<Score> query{one, work, q, nullptr, nullptr, {}};
             const PieceState& state = work.pieces[q];
             const double t = query.temperature(0), w = query.weight(0);
             const double value = t == 0 ? state.best_score : smoothed_maximum(state.lse, t);
@@ -198,7 +208,14 @@ struct BlockKernel {
         return static_cast<int>(left < kQueryGroup ? left : kQueryGroup);
     }
     static Rows<Score, Stored> rows_of(const Block& block, const Workspace& work) {
-        return {block.data, block.plane_stride, block.n_rows, work.table->n_classifiers, block.prefetch_bytes, work.score_only};
+        const int64_t n_planes = work.table->n_classifiers;
+        const int64_t later_planes = work.score_only || n_planes < 8 ? 0 : 3;
+        return {block.data,           block.plane_stride, block.n_rows,   n_planes,
+                block.prefetch_bytes, later_planes,       work.score_only};
+    }
+    static NextBlock next_block(const Rows<Score, Stored>& rows) {
+        return {rows.data + rows.prefetch_bytes, rows.plane_stride, sizeof(Stored),
+                static_cast<int>(rows.later_planes)};
     }
     static void copy_row(const Rows<Score, Stored>& rows, int row, double* out) {
         for (int64_t k = 0; k < rows.n_planes; ++k) out[k] = static_cast<double>(to_float(rows.plane(k)[row]));
@@ -247,7 +264,8 @@ struct BlockKernel {
 
 const Kernel* kernel(Storage storage, bool float64_scores) {
     switch (storage) {
-        case Storage::kFloat64: return BlockKernel<double, double>::table();
+        case Storage::kFloat64:
+            return BlockKernel<double, double>::table();
         case Storage::kFloat32:
             return float64_scores ? BlockKernel<double, float>::table() : BlockKernel<float, float>::table();
         case Storage::kFloat16:
@@ -268,7 +286,8 @@ uint64_t read(const char* data, int64_t bytes, bool prefetch_ahead) {
         if (prefetch_ahead) {
             for (int64_t line = 0; line < step; line += 64) __builtin_prefetch(data + at + line + 4096);
         }
-        for (int v = 0; v < kVectors; ++v) sum[v] += load(reinterpret_cast<const uint64_t*>(data + at + v * kVectorBytes));
+        for (int v = 0; v < kVectors; ++v)
+            sum[v] += load(reinterpret_cast<const uint64_t*>(data + at + v * kVectorBytes));
     }
     uint64_t total = 0;
     for (; at + 8 <= bytes; at += 8) {

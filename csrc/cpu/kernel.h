@@ -17,15 +17,15 @@ constexpr int kBufferRows = kMaxBlockRows + 64;  // a vector may be written past
 constexpr int kQueryGroup = 4;                   // queries scored together
 
 struct Block {
-    const char* data;         // first row in plane 0
-    int64_t plane_stride;     // bytes
+    const char* data;      // first row in plane 0
+    int64_t plane_stride;  // bytes
     int n_rows;
-    int64_t prefetch_bytes;   // distance to the block that comes next, 0 for none
-    const char* prior;        // of the first row, or null
+    int64_t prefetch_bytes;  // distance to the block that comes next, 0 for none
+    const char* prior;       // of the first row, or null
     bool prior_is_double;
-    int n_segments;           // whole samples, 1 for a piece
-    const int32_t* start;     // (n_segments + 1) rows where they start
-    int64_t position;         // of segment 0 among the samples asked for
+    int n_segments;        // whole samples, 1 for a piece
+    const int32_t* start;  // (n_segments + 1) rows where they start
+    int64_t position;      // of segment 0 among the samples asked for
 };
 
 // Long samples: what is known of one query after some pieces.
@@ -40,26 +40,26 @@ struct Workspace {
     const LossTable* table;
     const PassRequest* request;
     const PassAnswer* answer;
-    void* weights;           // (K, L) in the score type
-    void* scores;            // (kQueryGroup, kBufferRows)
-    void* probabilities;     // (kQueryGroup, kBufferRows)
-    void* prior;             // (kBufferRows)
-    void* shift;             // (kBufferRows)
-    void* inverse;           // (kBufferRows)
-    void* segment;           // (8, kBufferRows): per-segment numbers
-    int32_t* best;           // (kBufferRows): row of the best attack per segment
-    PieceState* pieces;      // (K)
-    double* piece_moment;    // (K, L)
-    double* value;           // (K) sums of this chunk, with weights s_i N
-    double* gradient;        // (K, L)
+    void* weights;         // (K, L) in the score type
+    void* scores;          // (kQueryGroup, kBufferRows)
+    void* probabilities;   // (kQueryGroup, kBufferRows)
+    void* prior;           // (kBufferRows)
+    void* shift;           // (kBufferRows)
+    void* inverse;         // (kBufferRows)
+    void* segment;         // (8, kBufferRows): per-segment numbers
+    int32_t* best;         // (kBufferRows): row of the best attack per segment
+    PieceState* pieces;    // (K)
+    double* piece_moment;  // (K, L)
+    double* value;         // (K) sums of this chunk, with weights s_i N
+    double* gradient;      // (K, L)
     bool finite;
-    bool score_only;         // every query is at temperature 0
+    bool score_only;  // every query is at temperature 0
 };
 
 struct Kernel {
-    void (*prepare)(Workspace&);                                 // convert the weights
-    void (*block)(const Block&, Workspace&);                     // whole samples
-    void (*begin_sample)(Workspace&);                            // a long sample, piece by piece
+    void (*prepare)(Workspace&);              // convert the weights
+    void (*block)(const Block&, Workspace&);  // whole samples
+    void (*begin_sample)(Workspace&);         // a long sample, piece by piece
     void (*piece)(const Block&, int64_t first_attack, Workspace&);
     void (*end_sample)(int64_t position, Workspace&);
 };

@@ -1,23 +1,21 @@
 #include "partition.h"
 
-#include <cstdlib>
 #include <numeric>
 
 namespace mixsolve {
 namespace {
 
 constexpr int64_t kMaxChunks = 256, kMinChunkBytes = 1 << 19;
-constexpr int kLineRows = 16;       // rows are counted in whole vectors of the widest kind
-constexpr int kSmallRun = 256;      // shorter runs of rows are copied together rather than visited one by one
+constexpr int kLineRows = 16;   // rows are counted in whole vectors of the widest kind
+constexpr int kSmallRun = 256;  // shorter runs of rows are copied together rather than visited one by one
 
-// Large enough to hide the costs per block, small enough for a block and its successor to share the caches.
+// Long runs of rows in each plane are what memory likes best, so a block of many classifiers may outgrow the core's own
+// caches; a block of few classifiers stays within the first.
 int rows_per_block(const LossTable& table) {
-    const int64_t row_bytes = table.n_classifiers * item_size(table.storage);
-    static const int64_t tile = std::getenv("MX_TILE") ? atoll(std::getenv("MX_TILE")) : 16384;
-    static const int64_t lo = std::getenv("MX_LO") ? atoll(std::getenv("MX_LO")) : 128;
-    static const int64_t hi = std::getenv("MX_HI") ? atoll(std::getenv("MX_HI")) : 1024;
-    const int64_t rows = std::min<int64_t>(std::max<int64_t>(tile / row_bytes, lo), hi);
-    return static_cast<int>(rows / kLineRows * kLineRows);
+    constexpr int64_t kBlockBytes = 16384, kFewest = 512, kMost = 1024;
+    static_assert(kMost <= kMaxBlockRows, "a block must fit the buffers");
+    const int64_t rows = kBlockBytes / (table.n_classifiers * item_size(table.storage));
+    return static_cast<int>(std::min(std::max(rows, kFewest), kMost) / kLineRows * kLineRows);
 }
 
 }  // namespace
@@ -44,7 +42,8 @@ Partition::Partition(const LossTable& table, const PassRequest& request)
     for (int64_t c = 0, begin = 0; c < wanted && begin < n; ++c) {
         int64_t end = n * (c + 1) / wanted;
         if (table.row_offsets && !samples_) {  // equal rows, not equal samples
-            const int64_t row = static_cast<int64_t>(static_cast<double>(rows_) * static_cast<double>(c + 1) / static_cast<double>(wanted));
+            const int64_t row = static_cast<int64_t>(static_cast<double>(rows_) * static_cast<double>(c + 1) /
+                                                     static_cast<double>(wanted));
             end = std::upper_bound(table.row_offsets, table.row_offsets + n, row) - table.row_offsets;
         } else if (block_samples_ > 0 && c + 1 < wanted) {
             end = std::max<int64_t>(end / block_samples_ * block_samples_, begin);

@@ -14,7 +14,7 @@ struct Chunk {
 };
 
 class Partition {
-public:
+  public:
     Partition(const LossTable& table, const PassRequest& request);
 
     const std::vector<Chunk>& chunks() const { return chunks_; }
@@ -29,7 +29,7 @@ public:
     // returns how many they are: 0 when the first of them is longer than a block.
     int next_block(int64_t position, int64_t end, int32_t* start, bool& contiguous) const;
 
-private:
+  private:
     const LossTable& table_;
     const int64_t* samples_;
     std::vector<Chunk> chunks_;

@@ -15,7 +15,7 @@ constexpr auto kPollInterval = std::chrono::milliseconds(10);
 
 // Scratch memory of one thread: kept between passes, since solvers make many short ones.
 class Arena {
-public:
+  public:
     void* take(size_t bytes) {
         used_ = (used_ + 63) / 64 * 64;
         void* here = memory_.data() + base_ + used_;
@@ -28,15 +28,18 @@ public:
         used_ = 0;
     }
 
-private:
+  private:
     std::vector<char> memory_;
     size_t base_ = 0, used_ = 0;
 };
 
 class Pass {
-public:
+  public:
     Pass(const LossTable& table, const PassRequest& request, PassAnswer& answer)
-        : table_(table), request_(request), answer_(answer), partition_(table, request),
+        : table_(table),
+          request_(request),
+          answer_(answer),
+          partition_(table, request),
           kernel_(cpu_kernel(table.storage, request.float64_scores)),
           sums_(static_cast<size_t>(request.n_queries * (1 + table.n_classifiers))),
           partials_(partition_.chunks().size() * sums_) {}
@@ -52,7 +55,7 @@ public:
         answer_.bytes_read = partition_.rows() * table_.n_classifiers * item_size(table_.storage);
     }
 
-private:
+  private:
     void serve(int worker) {
         Workspace work = workspace();
         kernel_.prepare(work);
@@ -79,35 +82,51 @@ private:
                 continue;
             }
             const int64_t first = partition_.sample(position);
-            Block block{table_.sample_data(first), table_.stride_classifier, start_of(work)[count], 0,
-                        prior_of(table_.first_row(first)), table_.prior_is_double, count, start_of(work), position};
+            Block block{table_.sample_data(first),
+                        table_.stride_classifier,
+                        start_of(work)[count],
+                        0,
+                        prior_of(table_.first_row(first)),
+                        table_.prior_is_double,
+                        count,
+                        start_of(work),
+                        position};
             block.prefetch_bytes = block.n_rows * item_size(table_.storage);
-            if (!contiguous) pack(block, work);
+            if (!contiguous) pack(block);
             kernel_.block(block, work);
             position += count;
         }
     }
 
     void long_sample(int64_t position, bool caller, Workspace& work) {
-        const int64_t sample = partition_.sample(position), rows = table_.rows(sample), size = item_size(table_.storage);
+        const int64_t sample = partition_.sample(position), rows = table_.rows(sample),
+                      size = item_size(table_.storage);
         const int64_t step = partition_.piece_rows(rows);
         int32_t start[2] = {0, 0};
         kernel_.begin_sample(work);
         for (int64_t row = 0; row < rows && !stopped_; row += step) {
             if (caller) poll();
             start[1] = static_cast<int32_t>(std::min(step, rows - row));
-            const Block block{table_.sample_data(sample) + row * size, table_.stride_classifier, start[1],
-                              step * size, prior_of(table_.first_row(sample) + row), table_.prior_is_double, 1, start, position};
+            const Block block{table_.sample_data(sample) + row * size,
+                              table_.stride_classifier,
+                              start[1],
+                              step * size,
+                              prior_of(table_.first_row(sample) + row),
+                              table_.prior_is_double,
+                              1,
+                              start,
+                              position};
             kernel_.piece(block, row, work);
         }
         if (!stopped_) kernel_.end_sample(position, work);
     }
 
     // Copies the samples of a block that are scattered in memory next to each other.
-    void pack(Block& block, Workspace& work) {
+    void pack(Block& block) {
         const int64_t size = item_size(table_.storage), stride = (block.n_rows + 16) * size;
         const int64_t prior_size = table_.prior_is_double ? 8 : 4;
-        packed_reserve(static_cast<size_t>(stride * table_.n_classifiers), static_cast<size_t>(block.n_rows * prior_size));
+        packed_reserve(static_cast<size_t>(stride * table_.n_classifiers),
+                       static_cast<size_t>(block.n_rows * prior_size));
         for (int s = 0; s < block.n_segments; ++s) {
             const int64_t sample = partition_.sample(block.position + s);
             const int64_t rows = block.start[s + 1] - block.start[s];
@@ -125,7 +144,6 @@ private:
         block.plane_stride = stride;
         block.prefetch_bytes = 0;
         if (block.prior) block.prior = packed_prior().data();
-        (void)work;
     }
 
     const char* prior_of(int64_t row) const {

@@ -16,8 +16,8 @@ template <class Score, class Stored>
 struct Rows {
     static constexpr int kWidth = kLanes<Score>;
     static constexpr int64_t kChunkPlanes = 32;
-    // A core can have few lines of memory under way: a burst of prefetches stalls it. So the lines of the next block are
-    // asked for one by one beside the loads of this one, every other line while scoring, the others in the moments.
+    // A core can have few lines of memory under way: a burst of prefetches stalls it. So the lines of the next block
+    // are asked for one by one beside the loads of this one, every other line while scoring, the others in the moments.
     static constexpr int kVectorsPerLine = 64 / (kWidth * static_cast<int>(sizeof(Stored)));
     static constexpr int kPeriod = 2 * kVectorsPerLine;
 
@@ -26,6 +26,7 @@ struct Rows {
     int n_rows;
     int64_t n_planes;
     int64_t prefetch_bytes;  // distance to the block that comes next, 0 for none
+    int64_t later_planes;    // the first planes of the next block, fetched beside the exponentials instead
     bool score_only;         // no moments will be asked for: the scores fetch all of the next block
 
     MIXSOLVE_INLINE const Stored* plane(int64_t k) const {
@@ -34,7 +35,8 @@ struct Rows {
 
     // scores[q][row] = sum_k weights[q][k] losses[k][row]; false when one of them is not finite.
     //
-    // Planes are taken in chunks whose sums are added up: that keeps the rounding error of hundreds of classifiers small.
+    // Planes are taken in chunks whose sums are added up: that keeps the rounding error of hundreds of classifiers
+    // small.
     MIXSOLVE_INLINE void prefetch(const Stored* here) const {
         __builtin_prefetch(reinterpret_cast<const char*>(here) + prefetch_bytes, 0, 2);
     }
@@ -74,8 +76,10 @@ struct Rows {
                 const Vec<Score> weight = splat(weights[q][k]);
                 for (int v = 0; v < Tile; ++v) sum[q][v] = fma(losses[v], weight, sum[q][v]);
             }
-            for (int v = 0; v < Tile; ++v) {
-                if (fetches(Tile, row, v, 0)) prefetch(from + v * kWidth);
+            if (k >= later_planes) {
+                for (int v = 0; v < Tile; ++v) {
+                    if (fetches(Tile, row, v, 0)) prefetch(from + v * kWidth);
+                }
             }
             if (score_only) {
                 for (int v = 0; v < Tile; ++v) {
@@ -114,7 +118,8 @@ struct Rows {
         return odd;
     }
 
-    // moment[q][k] += factor[q] sum_row probability[q][row] losses[k][row]; probabilities beyond the last row must be 0.
+    // moment[q][k] += factor[q] sum_row probability[q][row] losses[k][row]; probabilities beyond the last row must be
+    // 0.
     template <int Queries>
     void moments(const Score* const* probability, const double* factor, double* const* moment) const {
         constexpr int kMost = Queries == 1 ? 8 : kRegisters / 2 / Queries;
@@ -127,8 +132,8 @@ struct Rows {
     }
 
     template <int Queries, int Planes>
-    MIXSOLVE_INLINE int64_t moment_group(int64_t wanted, int64_t k, const Score* const* probability, const double* factor,
-                                         double* const* moment) const {
+    MIXSOLVE_INLINE int64_t moment_group(int64_t wanted, int64_t k, const Score* const* probability,
+                                         const double* factor, double* const* moment) const {
         if constexpr (Planes > 1) {
             if (wanted < Planes) return moment_group<Queries, Planes - 1>(wanted, k, probability, factor, moment);
         }
@@ -153,10 +158,12 @@ struct Rows {
         int row = 0;
         for (; row + kStep * kWidth <= full; row += kStep * kWidth) {
             for (int u = 0; u < kStep; ++u) {
-                moment_rows<Queries, Planes>(from, row + u * kWidth, chance, u % kPeriod == kVectorsPerLine, sum[u % kSets]);
+                moment_rows<Queries, Planes>(from, row + u * kWidth, chance,
+                                             u % kPeriod == kVectorsPerLine ? later_planes - k : Planes,
+                                             sum[u % kSets]);
             }
         }
-        for (; row < full; row += kWidth) moment_rows<Queries, Planes>(from, row, chance, false, sum[0]);
+        for (; row < full; row += kWidth) moment_rows<Queries, Planes>(from, row, chance, Planes, sum[0]);
         if (full < n_rows) {
             for (int p = 0; p < Planes; ++p) {
                 const Vec<Score> losses = load_first<Score, Stored>(plane(k + p) + full, n_rows - full);
@@ -172,12 +179,12 @@ struct Rows {
     }
 
     template <int Queries, int Planes>
-    MIXSOLVE_INLINE void moment_rows(const char* from, int row, const Score* const* chance, bool fetch,
+    MIXSOLVE_INLINE void moment_rows(const char* from, int row, const Score* const* chance, int64_t fetch_from,
                                      Vec<Score> (&sum)[Queries][Planes]) const {
         for (int p = 0; p < Planes; ++p) {
             const Stored* here = reinterpret_cast<const Stored*>(from + p * plane_stride) + row;
             const Vec<Score> losses = Loader<Score, Stored>::full(here);
-            if (fetch) prefetch(here);
+            if (p >= fetch_from) prefetch(here);
             for (int q = 0; q < Queries; ++q) sum[q][p] = fma(load(chance[q] + row), losses, sum[q][p]);
         }
     }

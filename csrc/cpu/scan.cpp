@@ -68,20 +68,23 @@ LossRange extremes(const LossTable& table, int threads) {
     const int64_t size = item_size(table.storage);
     std::vector<LossRange> found(static_cast<size_t>(threads), LossRange{INFINITY, -INFINITY});
     std::atomic<int64_t> next{0};
-    run_on_threads(threads, [&](int worker) {
-        LossRange range{INFINITY, -INFINITY};
-        for (int64_t i = next.fetch_add(1); i < table.n_samples; i = next.fetch_add(1)) {
-            for (int64_t k = 0; k < table.n_classifiers; ++k) {
-                const char* row = table.sample_data(i) + k * table.stride_classifier;
-                for (int64_t j = 0; j < table.rows(i); ++j) {
-                    const double x = loss_at(row + j * size, table.storage);
-                    range.min = x < range.min ? x : range.min;
-                    range.max = x > range.max ? x : range.max;
+    run_on_threads(
+        threads,
+        [&](int worker) {
+            LossRange range{INFINITY, -INFINITY};
+            for (int64_t i = next.fetch_add(1); i < table.n_samples; i = next.fetch_add(1)) {
+                for (int64_t k = 0; k < table.n_classifiers; ++k) {
+                    const char* row = table.sample_data(i) + k * table.stride_classifier;
+                    for (int64_t j = 0; j < table.rows(i); ++j) {
+                        const double x = loss_at(row + j * size, table.storage);
+                        range.min = x < range.min ? x : range.min;
+                        range.max = x > range.max ? x : range.max;
+                    }
                 }
             }
-        }
-        found[static_cast<size_t>(worker)] = range;
-    }, [] {});
+            found[static_cast<size_t>(worker)] = range;
+        },
+        [] {});
     LossRange all = found[0];
     for (const LossRange& range : found) all = {std::min(all.min, range.min), std::max(all.max, range.max)};
     return all;
@@ -91,24 +94,29 @@ double read_seconds(const char* data, int64_t bytes, int threads, Reading how) {
     std::atomic<int64_t> next{0};
     std::atomic<uint64_t> sink{0};
     const auto start = std::chrono::steady_clock::now();
-    run_on_threads(threads, [&](int) {
-        std::vector<char> buffer(how == Reading::kCopy ? 1 << 16 : 0);
-        uint64_t sum = 0;
-        for (int64_t begin = next.fetch_add(kReadChunk); begin < bytes; begin = next.fetch_add(kReadChunk)) {
-            const int64_t end = std::min(begin + kReadChunk, bytes);
-            if (how == Reading::kCopy) {
-                for (int64_t at = begin; at < end; at += 1 << 16) {
-                    std::memcpy(buffer.data(), data + at, static_cast<size_t>(std::min<int64_t>(1 << 16, end - at)));
-                    sum += static_cast<unsigned char>(buffer[0]);
+    run_on_threads(
+        threads,
+        [&](int) {
+            std::vector<char> buffer(how == Reading::kCopy ? 1 << 16 : 0);
+            uint64_t sum = 0;
+            for (int64_t begin = next.fetch_add(kReadChunk); begin < bytes; begin = next.fetch_add(kReadChunk)) {
+                const int64_t end = std::min(begin + kReadChunk, bytes);
+                if (how == Reading::kCopy) {
+                    for (int64_t at = begin; at < end; at += 1 << 16) {
+                        std::memcpy(buffer.data(), data + at,
+                                    static_cast<size_t>(std::min<int64_t>(1 << 16, end - at)));
+                        sum += static_cast<unsigned char>(buffer[0]);
+                    }
+                } else {
+                    sum += cpu_reader()(data + begin, (end - begin) / 64 * 64, how == Reading::kVectorPrefetch);
                 }
-            } else {
-                sum += cpu_reader()(data + begin, (end - begin) / 64 * 64, how == Reading::kVectorPrefetch);
             }
-        }
-        sink += sum;
-    }, [] {});
+            sink += sum;
+        },
+        [] {});
     const std::chrono::duration<double> taken = std::chrono::steady_clock::now() - start;
-    return sink.load() == 1 ? std::nextafter(taken.count(), 1e9) : taken.count();  // the sums are used: not optimised away
+    return sink.load() == 1 ? std::nextafter(taken.count(), 1e9)
+                            : taken.count();  // the sums are used: not optimised away
 }
 
 }  // namespace mixsolve

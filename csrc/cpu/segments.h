@@ -9,6 +9,18 @@
 namespace mixsolve {
 namespace MIXSOLVE_ISA {
 
+// The first planes of the block that comes next, fetched beside the exponentials.
+struct NextBlock {
+    const char* data;
+    int64_t plane_stride;
+    int64_t item_size;
+    int n_planes;
+
+    MIXSOLVE_INLINE void prefetch(int64_t offset) const {
+        for (int p = 0; p < n_planes; ++p) __builtin_prefetch(data + p * plane_stride + offset, 0, 2);
+    }
+};
+
 template <class Score>
 struct Segments {
     static constexpr int kWidth = kLanes<Score>;
@@ -19,14 +31,16 @@ struct Segments {
     int64_t query;
     const Score* scores;
     Score* probability;
+    NextBlock next;
 
     Score* numbers(int which) const { return static_cast<Score*>(work.segment) + which * kBufferRows; }
     Score* maximum() const { return numbers(0); }
     Score* mass() const { return numbers(1); }
     Score* excess() const { return numbers(2); }
-    Score* total() const { return numbers(3); }        // filled once per block
+    Score* total() const { return numbers(3); }  // filled once per block
     Score* factor() const { return numbers(4); }
     Score* smoothed() const { return numbers(5); }
+    Score* weights() const { return numbers(6); }  // s_i N, filled once per block
     const Score* prior() const { return block.prior ? static_cast<const Score*>(work.prior) : nullptr; }
     Score* shift() const { return static_cast<Score*>(work.shift); }
     Score* inverse() const { return static_cast<Score*>(work.inverse); }
@@ -96,7 +110,8 @@ struct Segments {
         for (int s = 0; s < block.n_segments; ++s) {
             const int begin = block.start[s], end = block.start[s + 1];
             const Score per_unit = static_cast<Score>(kLog2E / temperature(s));
-            const Vec<Score> scale = splat(per_unit), smallest = splat(smallest_argument(per_unit)), max = splat(maximum()[s]);
+            const Vec<Score> scale = splat(per_unit), smallest = splat(smallest_argument(per_unit)),
+                             max = splat(maximum()[s]);
             const Score* from = scores;
             Score* to = probability;
             Vec<Score> sum = splat(Score(0));
@@ -106,6 +121,7 @@ struct Segments {
                 if (u) p *= load(u + row);
                 store(to + row, p);
                 sum += p;
+                next.prefetch(row * next.item_size);
             }
             if (row < end) {
                 Vec<Score> p = exp2_negative<Score>(load(from + row) - max, scale, smallest);
@@ -123,18 +139,21 @@ struct Segments {
         const bool varying = work.request->temperature_per_sample;
         for (int s = 0; s < block.n_segments; ++s) spread(shift(), s, maximum()[s]);
         if (varying) {
-            for (int s = 0; s < block.n_segments; ++s) spread(inverse(), s, static_cast<Score>(kLog2E / temperature(s)));
+            for (int s = 0; s < block.n_segments; ++s)
+                spread(inverse(), s, static_cast<Score>(kLog2E / temperature(s)));
         }
         const Vec<Score> common = splat(static_cast<Score>(kLog2E / temperature(0)));
         const Vec<Score> common_smallest = splat(smallest_argument(common[0]));
         for (int row = 0; row < block.n_rows; row += kWidth) {
             const Vec<Score> scale = varying ? load(inverse() + row) : common;
-            const Vec<Score> smallest = varying ? splat(MathConstants<Score>::kSmallestExponent) / scale : common_smallest;
+            const Vec<Score> smallest =
+                varying ? splat(MathConstants<Score>::kSmallestExponent) / scale : common_smallest;
             Vec<Score> p = exp2_negative<Score>(load(scores + row) - load(shift() + row), scale, smallest);
             if (u) p *= load(u + row);
             store(probability + row, p);
         }
-        for (int s = 0; s < block.n_segments; ++s) mass()[s] = sum_rows(probability, block.start[s], block.start[s + 1]);
+        for (int s = 0; s < block.n_segments; ++s)
+            mass()[s] = sum_rows(probability, block.start[s], block.start[s + 1]);
     }
     MIXSOLVE_INLINE void spread(Score* rows, int s, Score x) const {
         for (int row = block.start[s]; row < block.start[s + 1]; row += kWidth) store(rows + row, splat(x));
@@ -169,16 +188,42 @@ struct Segments {
             const Vec<Score> large = log_positive<Score>(share);
             store(smoothed() + s, high ? small : large);
         }
-        double sum = 0;
-        const bool outputs = work.answer->per_sample != nullptr;
-        for (int s = 0; s < block.n_segments; ++s) {
-            const double t = temperature(s), w = weight(s);
-            const double value = static_cast<double>(maximum()[s]) + t * static_cast<double>(smoothed()[s]);
-            if (outputs) work.answer->per_sample[query * work.request->n_samples + block.position + s] = value;
-            sum += w * value;
-            factor()[s] = static_cast<Score>(w / static_cast<double>(mass()[s]));
+        const Score* t = temperatures();
+        for (int s = 0; s < block.n_segments; s += kWidth) {
+            store(smoothed() + s, fma(load(smoothed() + s), load(t + s), load(maximum() + s)));
+            store(factor() + s, load(weights() + s) / load(mass() + s));
         }
-        work.value[query] += sum;
+        add_values(smoothed());
+    }
+    // Adds s_i N f_i to the value of the chunk, in float64, and hands the f_i out.
+    void add_values(const Score* values) const {
+        constexpr int kWide = kLanes<double>;
+        const int n = block.n_segments, full = n / kWide * kWide;
+        Vec<double> sum = splat(0.0);
+        for (int s = 0; s < full; s += kWide) {
+            sum = fma(Loader<double, Score>::full(values + s), Loader<double, Score>::full(weights() + s), sum);
+        }
+        if (full < n) {
+            sum = fma(load_first<double, Score>(values + full, n - full),
+                      load_first<double, Score>(weights() + full, n - full), sum);
+        }
+        work.value[query] += lane_sum(sum);
+        if (work.answer->per_sample == nullptr) return;
+        double* out = work.answer->per_sample + query * work.request->n_samples + block.position;
+        for (int s = 0; s < n; ++s) out[s] = static_cast<double>(values[s]);
+    }
+    // Filled per query only when they vary.
+    const Score* temperatures() const {
+        Score* t = numbers(7);
+        const bool varying = work.request->temperature_per_sample;
+        for (int s = 0; s < block.n_segments; s += varying ? 1 : kWidth) {
+            if (varying) {
+                t[s] = static_cast<Score>(temperature(s));
+            } else {
+                store(t + s, splat(static_cast<Score>(temperature(0))));
+            }
+        }
+        return t;
     }
     Score sum_expm1(int s) const {
         const int begin = block.start[s], end = block.start[s + 1];
@@ -239,16 +284,7 @@ struct Segments {
 
     // ---- temperature 0: the best attack alone ----
 
-    void values_from_maxima() const {
-        double sum = 0;
-        const bool outputs = work.answer->per_sample != nullptr;
-        for (int s = 0; s < block.n_segments; ++s) {
-            const double value = static_cast<double>(maximum()[s]);
-            if (outputs) work.answer->per_sample[query * work.request->n_samples + block.position + s] = value;
-            sum += weight(s) * value;
-        }
-        work.value[query] += sum;
-    }
+    void values_from_maxima() const { add_values(maximum()); }
 };
 
 }  // namespace MIXSOLVE_ISA

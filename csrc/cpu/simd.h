@@ -207,8 +207,12 @@ MIXSOLVE_INLINE double lane_max(Vec<double> x) {
     const __m128d two = _mm_max_pd(_mm256_castpd256_pd128(x), _mm256_extractf128_pd(x, 1));
     return _mm_cvtsd_f64(_mm_max_sd(two, _mm_unpackhi_pd(two, two)));
 }
-MIXSOLVE_INLINE bool any_equal(Vec<float> a, Vec<float> b) { return _mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_EQ_OQ)) != 0; }
-MIXSOLVE_INLINE bool any_equal(Vec<double> a, Vec<double> b) { return _mm256_movemask_pd(_mm256_cmp_pd(a, b, _CMP_EQ_OQ)) != 0; }
+MIXSOLVE_INLINE bool any_equal(Vec<float> a, Vec<float> b) {
+    return _mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_EQ_OQ)) != 0;
+}
+MIXSOLVE_INLINE bool any_equal(Vec<double> a, Vec<double> b) {
+    return _mm256_movemask_pd(_mm256_cmp_pd(a, b, _CMP_EQ_OQ)) != 0;
+}
 #else
 template <class V>
 MIXSOLVE_INLINE auto lane_sum(V x) {
@@ -244,7 +248,8 @@ MIXSOLVE_INLINE Vec<double> fma(Vec<double> a, Vec<double> b, Vec<double> c) { r
 template <class V>
 MIXSOLVE_INLINE V fma(V a, V b, V c) {
     for (unsigned lane = 0; lane < sizeof(V) / sizeof(a[0]); ++lane) {
-        c[lane] = sizeof(a[0]) == 4 ? __builtin_fmaf(a[lane], b[lane], c[lane]) : __builtin_fma(a[lane], b[lane], c[lane]);
+        c[lane] =
+            sizeof(a[0]) == 4 ? __builtin_fmaf(a[lane], b[lane], c[lane]) : __builtin_fma(a[lane], b[lane], c[lane]);
     }
     return c;
 }

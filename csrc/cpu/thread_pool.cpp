@@ -27,7 +27,7 @@ struct Job {
 };
 
 class ThreadPool {
-public:
+  public:
     void run(int threads, const std::function<void(int)>& work, const std::function<void()>& waiting) {
         Job job{&work, threads - 1, 1, 0};
         {
@@ -47,7 +47,7 @@ public:
         }
     }
 
-private:
+  private:
     // Threads are never joined: they sleep until the process ends, and the pool is never destroyed.
     void add_threads(int wanted) {
         while (n_threads_ < wanted) {
