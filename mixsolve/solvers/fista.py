@@ -28,8 +28,8 @@ FIRST_TEMPERATURE = 0.1
 COOLING = 0.1
 """Each temperature of a continuation is this part of the one before."""
 
-STAGE_GAP = 0.5
-"""A temperature is left when its own duality gap is below this part of it: more would be lost to smoothing."""
+STAGE_GAP = 0.25
+"""A temperature is left when its own duality gap, or the gap proved for the worst case, is below this part of it."""
 
 CURVATURE_DECAY = 0.8
 """With restart, the curvature estimate shrinks by this factor a step, so that it can also fall."""
@@ -58,8 +58,8 @@ class Fista:
     Attributes
     ----------
     restart : bool
-        Restart the momentum when it points uphill, let the step grow again, start above the problem's temperature, and
-        evaluate the classifiers' best answer to all attacks seen so far along with the iterates.
+        Restart the momentum when it points uphill, let the step grow again, and evaluate along with every other iterate
+        the point halfway between the best mixture and the classifiers' answer to all attacks seen so far.
     backtracking : float
         > 1; the factor by which the curvature estimate grows when a step was too long.
     iterations : int
@@ -68,7 +68,9 @@ class Fista:
     Notes
     -----
     One pass answers the new iterate and the next extrapolated point together, so a step costs one pass. An
-    extrapolated point can leave the simplex: it proves no upper bound, but its gradient proves a lower one.
+    extrapolated point can leave the simplex: it proves no upper bound, but its gradient proves a lower one. A step is
+    accepted when ``F(w') <= F(y) + <g, w' - y> + c |w' - y|^2 / 2`` for the curvature estimate c, or when
+    ``<g' - g, w' - y> <= c |w' - y|^2 / 2``, which implies it and survives rounding where values no longer differ.
 
     References
     ----------
@@ -133,7 +135,7 @@ class Fista:
                     y_next, momentum_next, following = w_next, 1.0, 0
             w, y, momentum = w_next, y_next, momentum_next
             value, slope = answer.value[following], answer.gradient[following]
-            gap = answer.gradient[0] @ w_next - answer.gradient[0].min()
+            gap = min(answer.gradient[0] @ w_next - answer.gradient[0].min(), problem.certificate.gap)
             if (not problem.target and gap <= STAGE_GAP * level) or not move.any():
                 break
         return w, curvature, step

@@ -89,7 +89,9 @@ class LinearProgram:
             attack = repaired_strategy(rows, weights, solution.duals, problem.table.n_samples)
             problem.certificate.offer(attack, attack.lower_bound(problem.table))
         yield Queries(weights[None], np.zeros(1))
-        return Outcome(Status.NUMERICAL_ERROR, f"{self.backend} answered '{solution.word}', which proves no less")
+        return Outcome(
+            Status.NUMERICAL_ERROR, f"{self.backend} answered '{solution.word}', which proves no less"
+        )
 
 
 def repaired_strategy(
