@@ -42,8 +42,12 @@ struct BlockKernel {
             double factor[kQueryGroup];
             int n_soft = 0;
             for (int q = 0; q < group; ++q) {
-                const Segments<Score> query{
-                    block, work, first + q, buffer(work.scores, q), buffer(work.probabilities, q), next_block(rows)};
+                const Segments<Score> query{block,
+                                            work,
+                                            first + q,
+                                            buffer(work.scores, q),
+                                            buffer(work.probabilities, q),
+                                            q == 0 && first == 0 ? next_block(rows) : NextBlock{}};
                 if (answer_query(rows, query)) {
                     soft[n_soft] = query.probability;
                     factor[n_soft] = block.n_segments == 1 ? static_cast<double>(query.factor()[0]) : 1.0;
@@ -121,8 +125,12 @@ struct BlockKernel {
             double factor[kQueryGroup];
             int n_soft = 0;
             for (int q = 0; q < group; ++q) {
-                const Segments<Score> query{
-                    block, work, first + q, buffer(work.scores, q), buffer(work.probabilities, q), next_block(rows)};
+                const Segments<Score> query{block,
+                                            work,
+                                            first + q,
+                                            buffer(work.scores, q),
+                                            buffer(work.probabilities, q),
+                                            q == 0 && first == 0 ? next_block(rows) : NextBlock{}};
                 if (answer_piece(rows, query, first_attack, factor[n_soft])) {
                     soft[n_soft] = query.probability;
                     moment[n_soft++] = work.piece_moment + (first + q) * work.table->n_classifiers;

@@ -80,14 +80,17 @@ struct Segments {
     }
     void best_attacks() const {
         for (int s = 0; s < block.n_segments; ++s) {
-            const Score max = maximum()[s];
-            int row = block.start[s];
+            const Vec<Score> max = splat(maximum()[s]);
             const int end = block.start[s + 1];
-            for (; row + kWidth <= end; row += kWidth) {
-                if (any_equal(load(scores + row), splat(max))) break;
+            work.best[s] = block.start[s];  // stays when a score is NaN, which the pass reports
+            for (int row = block.start[s]; row < end; row += kWidth) {
+                unsigned equal = equal_bits(load(scores + row), max);
+                if (end - row < kWidth) equal &= (1u << (end - row)) - 1u;
+                if (equal != 0) {
+                    work.best[s] = row + __builtin_ctz(equal);
+                    break;
+                }
             }
-            while (row < end - 1 && scores[row] != max) ++row;
-            work.best[s] = row;
         }
     }
 

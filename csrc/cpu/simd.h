@@ -119,6 +119,14 @@ struct Loader<double, float> {
 template <class Score>
 struct Loader<Score, BFloat16> {
     static MIXSOLVE_INLINE Vec<Score> full(const BFloat16* from) {
+#if defined(__AVX512F__)
+        if constexpr (sizeof(Score) == 4) {  // word i to the upper half of lane i, zero below it, in one instruction
+            const __m512i words = _mm512_castsi256_si512(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)));
+            const __m512i places =
+                _mm512_slli_epi32(_mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15), 16);
+            return bit_cast<Vec<Score>>(_mm512_maskz_permutexvar_epi16(0xAAAAAAAAu, places, words));
+        }
+#endif
         using Narrow = typename VecOf<uint16_t, 2 * kLanes<Score>>::type;
         using Wide = typename VecOf<uint32_t, 4 * kLanes<Score>>::type;
         using Floats = typename VecOf<float, 4 * kLanes<Score>>::type;
@@ -186,8 +194,9 @@ MIXSOLVE_INLINE float lane_sum(Vec<float> x) { return _mm512_reduce_add_ps(x); }
 MIXSOLVE_INLINE double lane_sum(Vec<double> x) { return _mm512_reduce_add_pd(x); }
 MIXSOLVE_INLINE float lane_max(Vec<float> x) { return _mm512_reduce_max_ps(x); }
 MIXSOLVE_INLINE double lane_max(Vec<double> x) { return _mm512_reduce_max_pd(x); }
-MIXSOLVE_INLINE bool any_equal(Vec<float> a, Vec<float> b) { return _mm512_cmpeq_ps_mask(a, b) != 0; }
-MIXSOLVE_INLINE bool any_equal(Vec<double> a, Vec<double> b) { return _mm512_cmpeq_pd_mask(a, b) != 0; }
+// Bit i says whether lane i is equal.
+MIXSOLVE_INLINE unsigned equal_bits(Vec<float> a, Vec<float> b) { return _mm512_cmpeq_ps_mask(a, b); }
+MIXSOLVE_INLINE unsigned equal_bits(Vec<double> a, Vec<double> b) { return _mm512_cmpeq_pd_mask(a, b); }
 #elif defined(__AVX2__)
 MIXSOLVE_INLINE float lane_sum(Vec<float> x) {
     const __m128 four = _mm_add_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));
@@ -207,11 +216,11 @@ MIXSOLVE_INLINE double lane_max(Vec<double> x) {
     const __m128d two = _mm_max_pd(_mm256_castpd256_pd128(x), _mm256_extractf128_pd(x, 1));
     return _mm_cvtsd_f64(_mm_max_sd(two, _mm_unpackhi_pd(two, two)));
 }
-MIXSOLVE_INLINE bool any_equal(Vec<float> a, Vec<float> b) {
-    return _mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_EQ_OQ)) != 0;
+MIXSOLVE_INLINE unsigned equal_bits(Vec<float> a, Vec<float> b) {
+    return static_cast<unsigned>(_mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_EQ_OQ)));
 }
-MIXSOLVE_INLINE bool any_equal(Vec<double> a, Vec<double> b) {
-    return _mm256_movemask_pd(_mm256_cmp_pd(a, b, _CMP_EQ_OQ)) != 0;
+MIXSOLVE_INLINE unsigned equal_bits(Vec<double> a, Vec<double> b) {
+    return static_cast<unsigned>(_mm256_movemask_pd(_mm256_cmp_pd(a, b, _CMP_EQ_OQ)));
 }
 #else
 template <class V>
@@ -229,10 +238,11 @@ MIXSOLVE_INLINE auto lane_max(V x) {
     return max;
 }
 template <class V>
-MIXSOLVE_INLINE bool any_equal(V a, V b) {
-    bool any = false;
-    for (unsigned lane = 0; lane < sizeof(a) / sizeof(a[0]); ++lane) any |= a[lane] == b[lane];
-    return any;
+MIXSOLVE_INLINE unsigned equal_bits(V a, V b) {
+    unsigned bits = 0;
+    for (unsigned lane = 0; lane < sizeof(a) / sizeof(a[0]); ++lane)
+        bits |= static_cast<unsigned>(a[lane] == b[lane]) << lane;
+    return bits;
 }
 #endif
 
