@@ -206,6 +206,7 @@ class Driver:
         certificate, journal, best = self._certificate, self._journal, self._certificate.best
         message = outcome.status.message + (f"; {outcome.message}" if outcome.message else "")
         held = int(self._statistics.pop("peak_memory", 0))
+        phase_seconds = journal.phase_seconds
         return MixtureResult(
             weights=best.weights,
             temperature=self._temperature,
@@ -223,7 +224,7 @@ class Driver:
             solver=repr(self._solver),
             statistics=Statistics(
                 peak_memory=held + certificate.nbytes,
-                phase_seconds=journal.phase_seconds,
+                phase_seconds=phase_seconds,
                 **self._statistics,
             ),
         )
