@@ -170,6 +170,6 @@ def test_a_file_of_another_content_is_refused(solved, tmp_path):
     del content["weights"]
     write_document(path, content)
     with pytest.raises(
-        ValueError, match="`path` must be a result of this version of mixsolve; .* lacks 'weights'"
+        ValueError, match=r"`path` must be a result of this version of mixsolve; .* lacks 'weights'"
     ):
         load_result(path)
