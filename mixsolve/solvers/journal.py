@@ -87,7 +87,7 @@ class Journal:
         self.history.append(entry)
         if self._verbose:
             self._print(entry, bytes_read / max(pass_seconds, 1e-9))
-        if self._callback is not None and self._callback(entry) is True:
+        if self._callback is not None and self._callback(entry):
             self.stop_requested = True
 
     def _print(self, entry: Progress, bytes_per_second: float) -> None:
