@@ -4,6 +4,7 @@
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
+#include <exception>
 #include <mutex>
 #include <system_error>
 #include <thread>
@@ -21,9 +22,10 @@ namespace {
 
 struct Job {
     const std::function<void(int)>* work;
-    int open;         // helpers that may still join
-    int next_worker;  // number of the next helper
-    int running;      // helpers at work
+    int open;                      // helpers that may still join
+    int next_worker;               // number of the next helper
+    int running;                   // helpers at work
+    std::exception_ptr failure{};  // thrown again by the caller
 };
 
 class ThreadPool {
@@ -36,8 +38,9 @@ class ThreadPool {
             jobs_.push_back(&job);
         }
         wake_.notify_all();
-        work(0);
+        const std::exception_ptr failure = outcome(work, 0);
         std::unique_lock<std::mutex> lock(mutex_);
+        if (failure) job.failure = failure;
         jobs_.erase(std::find(jobs_.begin(), jobs_.end(), &job));
         while (job.running > 0) {
             done_.wait_for(lock, std::chrono::milliseconds(5));
@@ -45,9 +48,20 @@ class ThreadPool {
             waiting();
             lock.lock();
         }
+        if (job.failure) std::rethrow_exception(job.failure);
     }
 
   private:
+    // An exception must neither leave a helper nor let the caller return while helpers are at its work.
+    static std::exception_ptr outcome(const std::function<void(int)>& work, int worker) {
+        try {
+            work(worker);
+        } catch (...) {
+            return std::current_exception();
+        }
+        return nullptr;
+    }
+
     // Threads are never joined: they sleep until the process ends, and the pool is never destroyed.
     void add_threads(int wanted) {
         while (n_threads_ < wanted) {
@@ -69,8 +83,9 @@ class ThreadPool {
             --job->open;
             ++job->running;
             lock.unlock();
-            (*job->work)(worker);
+            const std::exception_ptr failure = outcome(*job->work, worker);
             lock.lock();
+            if (failure) job->failure = failure;
             if (--job->running == 0) done_.notify_all();
         }
     }
