@@ -36,7 +36,7 @@ struct PassAnswer {
     int64_t* best_attack;  // (K, n) or null
     double* best_row;      // (K, n, L) or null
     int64_t bytes_read;
-    bool finite;  // false: some score was not finite, the numbers mean nothing
+    bool finite;  // false: some score or sum was not finite, the numbers mean nothing
 };
 
 struct PassInterrupted : std::runtime_error {

@@ -1,10 +1,13 @@
 // The CPU pass: chunks are handed to threads, each chunk is walked block by block, partial sums are added in order.
+#include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <cmath>
 #include <cstring>
 #include <vector>
 
 #include "dispatch.h"
+#include "float_mode.h"
 #include "partition.h"
 #include "thread_pool.h"
 
@@ -51,12 +54,13 @@ class Pass {
         run_on_threads(threads, work, [this] { poll(); });
         if (stopped_) throw PassInterrupted();
         add_up();
-        answer_.finite = finite_;
+        answer_.finite = finite_ && sums_are_finite();
         answer_.bytes_read = partition_.rows() * table_.n_classifiers * item_size(table_.storage);
     }
 
   private:
     void serve(int worker) {
+        const IeeeArithmetic mode;
         Workspace work = workspace();
         kernel_.prepare(work);
         for (;;) {
@@ -172,6 +176,13 @@ class Pass {
         }
         for (int64_t q = 0; q < request_.n_queries; ++q) answer_.value[q] *= scale;
         for (int64_t i = 0; i < request_.n_queries * table_.n_classifiers; ++i) answer_.gradient[i] *= scale;
+    }
+
+    // Finite scores may still add up to more than their type holds.
+    bool sums_are_finite() const {
+        const auto finite = [](double x) { return std::isfinite(x); };
+        return std::all_of(answer_.value, answer_.value + request_.n_queries, finite) &&
+               std::all_of(answer_.gradient, answer_.gradient + request_.n_queries * table_.n_classifiers, finite);
     }
 
     static Arena& arena() {
