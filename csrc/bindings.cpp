@@ -5,7 +5,9 @@
 #include <pybind11/stl.h>
 
 #include <atomic>
+#include <chrono>
 #include <memory>
+#include <thread>
 
 #include "cpu/dispatch.h"
 #include "cpu/scan.h"
@@ -96,6 +98,25 @@ struct Table {
     }
 };
 
+// Lets other Python threads run. Before Python 3.14 a thread that comes back while the interpreter is torn down is
+// ended by unwinding its stack, which no destructor survives: it stays here instead until the process has ended.
+class WithoutInterpreter {
+  public:
+    WithoutInterpreter() : state_(PyEval_SaveThread()) {}
+    ~WithoutInterpreter() {
+        try {
+            PyEval_RestoreThread(state_);
+        } catch (...) {
+            for (;;) std::this_thread::sleep_for(std::chrono::hours(1));
+        }
+    }
+    WithoutInterpreter(const WithoutInterpreter&) = delete;
+    WithoutInterpreter& operator=(const WithoutInterpreter&) = delete;
+
+  private:
+    PyThreadState* state_;
+};
+
 struct CancelToken {
     std::atomic<bool> cancelled{false};
 };
@@ -103,6 +124,32 @@ struct CancelToken {
 struct Cancelled : std::runtime_error {
     Cancelled() : std::runtime_error("the pass was cancelled") {}
 };
+
+// Python handles signals in the main thread; other threads need not wait for the interpreter to look for them.
+bool in_main_thread() {
+    const auto threading = py::module_::import("threading");
+    return threading.attr("get_ident")().equal(threading.attr("main_thread")().attr("ident"));
+}
+
+// Runs `call(interrupted)` without the interpreter, until a signal handler raises or the token is cancelled.
+template <class Call>
+void run_interruptibly(const CancelToken* cancel, const Call& call) {
+    bool raised = false;
+    const std::function<bool()> interrupted = [&raised, cancel, signals = in_main_thread()] {
+        if (signals && !(cancel && cancel->cancelled)) {
+            const py::gil_scoped_acquire acquire;
+            raised = PyErr_CheckSignals() != 0;
+        }
+        return raised || (cancel && cancel->cancelled);
+    };
+    try {
+        const WithoutInterpreter released;
+        call(interrupted);
+    } catch (const mixsolve::PassInterrupted&) {
+        if (raised) throw py::error_already_set();
+        throw Cancelled();
+    }
+}
 
 constexpr int kGradientOnly = 0, kPerSample = 1, kBestAttack = 2, kBestRow = 4;
 
@@ -121,8 +168,10 @@ void check_arguments(const LossTable& table, const Arguments& a) {
             "temperature must have shape (K,) or (K, n_samples)");
     if (!a.has_samples) return;
     require(a.samples.ndim() == 1 && a.samples.size() >= 1, "samples must be a list of indices");
+    const int64_t* sample = a.samples.data();
     for (py::ssize_t i = 0; i < a.samples.size(); ++i) {
-        require(a.samples.data()[i] >= 0 && a.samples.data()[i] < table.n_samples, "samples are out of range");
+        require(sample[i] >= 0 && sample[i] < table.n_samples, "samples are out of range");
+        require(i == 0 || sample[i - 1] < sample[i], "samples must rise");
     }
 }
 
@@ -166,41 +215,29 @@ py::dict run_pass(const Table& table, Doubles weights, Doubles temperature, int 
     request.n_samples = n;
     request.float64_scores = float64_scores || table.view.storage == Storage::kFloat64;
     request.threads = threads > 0 ? threads : mixsolve::available_threads();
-    bool raised = false;
-    request.interrupted = [&raised, &cancel] {
-        if (cancel && cancel->cancelled) return true;
-        py::gil_scoped_acquire acquire;
-        raised = PyErr_CheckSignals() != 0;
-        return raised || (cancel && cancel->cancelled);
-    };
-    try {
-        py::gil_scoped_release release;
+    run_interruptibly(cancel.get(), [&](const std::function<bool()>& interrupted) {
+        request.interrupted = interrupted;
         mixsolve::run_pass(table.view, request, answer);
-    } catch (const mixsolve::PassInterrupted&) {
-        if (raised) throw py::error_already_set();
-        throw Cancelled();
-    }
+    });
     out["finite"] = answer.finite;
     out["bytes_read"] = answer.bytes_read;
     return out;
 }
 
-py::object first_nonfinite(const Table& table) {
+py::object first_nonfinite(const Table& table, std::shared_ptr<CancelToken> cancel) {
     mixsolve::OddLoss odd;
-    {
-        py::gil_scoped_release release;
-        odd = mixsolve::first_nonfinite(table.view);
-    }
+    run_interruptibly(cancel.get(), [&](const std::function<bool()>& interrupted) {
+        odd = mixsolve::first_nonfinite(table.view, interrupted);
+    });
     if (odd.classifier < 0) return py::none();
     return py::make_tuple(odd.classifier, odd.sample, odd.attack, odd.value);
 }
 
-py::tuple extremes(const Table& table, int threads) {
+py::tuple extremes(const Table& table, int threads, std::shared_ptr<CancelToken> cancel) {
     mixsolve::LossRange range;
-    {
-        py::gil_scoped_release release;
-        range = mixsolve::extremes(table.view, threads > 0 ? threads : mixsolve::available_threads());
-    }
+    run_interruptibly(cancel.get(), [&](const std::function<bool()>& interrupted) {
+        range = mixsolve::extremes(table.view, threads > 0 ? threads : mixsolve::available_threads(), interrupted);
+    });
     return py::make_tuple(range.min, range.max);
 }
 
@@ -212,7 +249,7 @@ double read_seconds(const py::array& array, int threads, const std::string& how)
     require(how == "vector" || how == "prefetch" || how == "memcpy", "how must be vector, prefetch or memcpy");
     const char* data = static_cast<const char*>(array.data());
     const int64_t bytes = array.nbytes();
-    py::gil_scoped_release release;
+    const WithoutInterpreter released;
     return mixsolve::read_seconds(data, bytes, threads, reading);
 }
 
@@ -238,8 +275,8 @@ PYBIND11_MODULE(_native, module) {
     module.def("run_pass", &run_pass, py::arg("table"), py::arg("weights"), py::arg("temperature"),
                py::arg("want") = kGradientOnly, py::arg("samples") = py::none(), py::arg("float64_scores") = false,
                py::arg("threads") = 0, py::arg("cancel") = py::none());
-    module.def("first_nonfinite", &first_nonfinite, py::arg("table"));
-    module.def("extremes", &extremes, py::arg("table"), py::arg("threads") = 0);
+    module.def("first_nonfinite", &first_nonfinite, py::arg("table"), py::arg("cancel") = py::none());
+    module.def("extremes", &extremes, py::arg("table"), py::arg("threads") = 0, py::arg("cancel") = py::none());
     module.def("read_seconds", &read_seconds, py::arg("array"), py::arg("threads"), py::arg("how") = "vector");
     module.def("import_dlpack", &mixsolve::import_dlpack, py::arg("exporter"));
     module.def("available_threads", &mixsolve::available_threads);

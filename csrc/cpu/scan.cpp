@@ -5,86 +5,138 @@
 #include <chrono>
 #include <cmath>
 #include <cstring>
-#include <limits>
 #include <vector>
 
+#include "../passes.h"
 #include "dispatch.h"
+#include "simd.h"
 #include "thread_pool.h"
 
 namespace mixsolve {
 namespace {
 
-double loss_at(const char* data, Storage storage) {
-    switch (storage) {
-        case Storage::kFloat64: {
-            double x;
-            std::memcpy(&x, data, sizeof x);
-            return x;
+constexpr int64_t kReadChunk = 1 << 20;
+constexpr int64_t kRowsBetweenPolls = 1 << 19;  // a millisecond or so
+
+// Asks every so many rows whether anybody still waits for the answer.
+class Patience {
+  public:
+    explicit Patience(const std::function<bool()>& interrupted) : interrupted_(interrupted) {}
+    bool ends_after(int64_t rows) {
+        rows_ += rows;
+        if (rows_ < kRowsBetweenPolls) return false;
+        rows_ = 0;
+        return interrupted_();
+    }
+
+  private:
+    const std::function<bool()>& interrupted_;
+    int64_t rows_ = 0;
+};
+
+// The losses of one classifier on one sample, as they are stored.
+template <class Stored>
+struct Row {
+    static constexpr int kWidth = baseline::kLanes<decltype(baseline::to_float(Stored{}))>;
+    using Real = decltype(baseline::to_float(Stored{}));
+    using Load = baseline::Loader<Real, Stored>;
+
+    const Stored* losses;
+    int64_t n;
+
+    Row(const LossTable& table, int64_t classifier, int64_t sample)
+        : losses(reinterpret_cast<const Stored*>(table.sample_data(sample) + classifier * table.stride_classifier)),
+          n(table.rows(sample)) {}
+
+    // Index of the first loss that is not finite, or n.
+    int64_t first_odd() const {
+        int64_t j = 0;
+        for (; j + kWidth <= n; j += kWidth) {
+            const auto x = Load::full(losses + j);
+            if (baseline::lane_sum(x - x) != 0) break;  // NaN
         }
-        case Storage::kFloat32: {
-            float x;
-            std::memcpy(&x, data, sizeof x);
-            return x;
+        while (j < n && std::isfinite(baseline::to_float(losses[j]))) ++j;
+        return j;
+    }
+
+    void extend(LossRange& range) const {
+        int64_t j = 0;
+        if (n >= kWidth) {
+            auto max = Load::full(losses), min_negated = -max;
+            for (; j + kWidth <= n; j += kWidth) {
+                const auto x = Load::full(losses + j);
+                max = baseline::vmax(max, x);
+                min_negated = baseline::vmax(min_negated, -x);
+            }
+            range.max = std::max(range.max, static_cast<double>(baseline::lane_max(max)));
+            range.min = std::min(range.min, -static_cast<double>(baseline::lane_max(min_negated)));
         }
-        case Storage::kFloat16: {
-            uint16_t bits;
-            std::memcpy(&bits, data, sizeof bits);
-            const int exponent = (bits >> 10) & 0x1f, fraction = bits & 0x3ff;
-            const double sign = bits & 0x8000 ? -1.0 : 1.0;
-            if (exponent == 31) return fraction ? std::numeric_limits<double>::quiet_NaN() : sign * INFINITY;
-            return sign * (exponent ? std::ldexp(1024 + fraction, exponent - 25) : std::ldexp(fraction, -24));
-        }
-        case Storage::kBFloat16: {
-            uint16_t bits;
-            std::memcpy(&bits, data, sizeof bits);
-            const uint32_t wide = static_cast<uint32_t>(bits) << 16;
-            float x;
-            std::memcpy(&x, &wide, sizeof x);
-            return x;
+        for (; j < n; ++j) {
+            const double x = static_cast<double>(baseline::to_float(losses[j]));
+            range = {std::min(range.min, x), std::max(range.max, x)};
         }
     }
-    return 0;
+};
+
+// Calls `visit` with a number of the storage's type.
+template <class Visit>
+void with_type_of(Storage storage, const Visit& visit) {
+    switch (storage) {
+        case Storage::kFloat64:
+            return visit(double{});
+        case Storage::kFloat32:
+            return visit(float{});
+        case Storage::kFloat16:
+            return visit(Float16{});
+        case Storage::kBFloat16:
+            return visit(BFloat16{});
+    }
 }
 
-constexpr int64_t kReadChunk = 1 << 20;
-
-}  // namespace
-
-OddLoss first_nonfinite(const LossTable& table) {
-    const int64_t size = item_size(table.storage);
+template <class Stored>
+OddLoss first_odd(const LossTable& table, const std::function<bool()>& interrupted) {
+    Patience patience(interrupted);
     for (int64_t k = 0; k < table.n_classifiers; ++k) {
         for (int64_t i = 0; i < table.n_samples; ++i) {
-            const char* row = table.sample_data(i) + k * table.stride_classifier;
-            for (int64_t j = 0; j < table.rows(i); ++j) {
-                const double x = loss_at(row + j * size, table.storage);
-                if (!std::isfinite(x)) return {k, i, j, x};
-            }
+            const Row<Stored> row(table, k, i);
+            const int64_t j = row.first_odd();
+            if (j < row.n) return {k, i, j, static_cast<double>(baseline::to_float(row.losses[j]))};
+            if (patience.ends_after(row.n)) throw PassInterrupted();
         }
     }
     return {-1, -1, -1, 0};
 }
 
-LossRange extremes(const LossTable& table, int threads) {
-    const int64_t size = item_size(table.storage);
+}  // namespace
+
+OddLoss first_nonfinite(const LossTable& table, const std::function<bool()>& interrupted) {
+    OddLoss odd;
+    with_type_of(table.storage, [&](auto stored) { odd = first_odd<decltype(stored)>(table, interrupted); });
+    return odd;
+}
+
+LossRange extremes(const LossTable& table, int threads, const std::function<bool()>& interrupted) {
     std::vector<LossRange> found(static_cast<size_t>(threads), LossRange{INFINITY, -INFINITY});
     std::atomic<int64_t> next{0};
-    run_on_threads(
-        threads,
-        [&](int worker) {
-            LossRange range{INFINITY, -INFINITY};
-            for (int64_t i = next.fetch_add(1); i < table.n_samples; i = next.fetch_add(1)) {
-                for (int64_t k = 0; k < table.n_classifiers; ++k) {
-                    const char* row = table.sample_data(i) + k * table.stride_classifier;
-                    for (int64_t j = 0; j < table.rows(i); ++j) {
-                        const double x = loss_at(row + j * size, table.storage);
-                        range.min = x < range.min ? x : range.min;
-                        range.max = x > range.max ? x : range.max;
-                    }
-                }
-            }
-            found[static_cast<size_t>(worker)] = range;
-        },
-        [] {});
+    std::atomic<bool> stopped{false};
+    const auto poll = [&] { stopped = stopped || interrupted(); };
+    const auto work = [&](int worker) {
+        const std::function<bool()> stop = [&] {
+            if (worker == 0) poll();
+            return stopped.load();
+        };
+        Patience patience(stop);
+        LossRange range{INFINITY, -INFINITY};
+        for (int64_t i = next.fetch_add(1); i < table.n_samples * table.n_classifiers; i = next.fetch_add(1)) {
+            const int64_t sample = i / table.n_classifiers, classifier = i % table.n_classifiers;
+            with_type_of(table.storage,
+                         [&](auto stored) { Row<decltype(stored)>(table, classifier, sample).extend(range); });
+            if (patience.ends_after(table.rows(sample))) break;
+        }
+        found[static_cast<size_t>(worker)] = range;
+    };
+    run_on_threads(threads, work, poll);
+    if (stopped) throw PassInterrupted();
     LossRange all = found[0];
     for (const LossRange& range : found) all = {std::min(all.min, range.min), std::max(all.max, range.max)};
     return all;

@@ -14,13 +14,14 @@ struct OddLoss {
     double value;
 };
 
-// In the order (classifier, sample, attack).
-OddLoss first_nonfinite(const LossTable& table);
+// In the order (classifier, sample, attack). Both scans poll `interrupted` from the caller's thread and throw
+// PassInterrupted when it says so.
+OddLoss first_nonfinite(const LossTable& table, const std::function<bool()>& interrupted);
 
 struct LossRange {
     double min, max;
 };
-LossRange extremes(const LossTable& table, int threads);
+LossRange extremes(const LossTable& table, int threads, const std::function<bool()>& interrupted);
 
 enum class Reading { kVector, kVectorPrefetch, kCopy };
 
