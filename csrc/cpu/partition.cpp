@@ -5,23 +5,31 @@
 namespace mixsolve {
 namespace {
 
-constexpr int64_t kMaxChunks = 256, kMinChunkBytes = 1 << 19;
-constexpr int kLineRows = 16;   // rows are counted in whole vectors of the widest kind
-constexpr int kSmallRun = 256;  // shorter runs of rows are copied together rather than visited one by one
+constexpr int64_t kMostChunks = 256, kFewestChunks = 16, kMinChunkBytes = 1 << 19;
+constexpr int64_t kPartialSums = 1 << 23;  // doubles that the chunks of a pass of very many queries may take
+constexpr int kLineRows = 16;              // rows are counted in whole vectors of the widest kind
+constexpr int kSmallRun = 256;             // shorter runs of rows are copied together rather than visited one by one
 
 // Long runs of rows in each plane are what memory likes best, so a block of many classifiers may outgrow the core's own
-// caches; a block of few classifiers stays within the first.
-int rows_per_block(const LossTable& table) {
-    constexpr int64_t kBlockBytes = 16384, kFewest = 512, kMost = 1024;
+// caches; a block of few classifiers stays within the first. Hundreds of queries of hundreds of classifiers are another
+// matter: there a block must be done before the next look for an interruption.
+int rows_per_block(const LossTable& table, int64_t n_queries) {
+    constexpr int64_t kBlockBytes = 16384, kFewest = 512, kMost = 1024, kBlockProducts = 1 << 26;
     static_assert(kMost <= kMaxBlockRows, "a block must fit the buffers");
-    const int64_t rows = kBlockBytes / (table.n_classifiers * item_size(table.storage));
-    return static_cast<int>(std::min(std::max(rows, kFewest), kMost) / kLineRows * kLineRows);
+    const int64_t rows = std::max(kBlockBytes / (table.n_classifiers * item_size(table.storage)), kFewest);
+    const int64_t quick = std::max<int64_t>(kBlockProducts / (table.n_classifiers * n_queries), kLineRows);
+    return static_cast<int>(std::min({rows, quick, kMost}) / kLineRows * kLineRows);
+}
+
+int64_t most_chunks(const LossTable& table, int64_t n_queries) {
+    const int64_t affordable = kPartialSums / (n_queries * (table.n_classifiers + 1));
+    return std::min(std::max(affordable, kFewestChunks), kMostChunks);
 }
 
 }  // namespace
 
 Partition::Partition(const LossTable& table, const PassRequest& request)
-    : table_(table), samples_(request.samples), block_rows_(rows_per_block(table)) {
+    : table_(table), samples_(request.samples), block_rows_(rows_per_block(table, request.n_queries)) {
     const int64_t n = request.n_samples;
     if (!table.row_offsets) {
         rows_ = n * table.n_attacks;
@@ -38,7 +46,8 @@ Partition::Partition(const LossTable& table, const PassRequest& request)
     }
 
     const int64_t bytes = rows_ * table.n_classifiers * item_size(table.storage);
-    const int64_t wanted = std::min(std::max<int64_t>(bytes / kMinChunkBytes, 1), std::min(kMaxChunks, n));
+    const int64_t wanted =
+        std::min(std::max<int64_t>(bytes / kMinChunkBytes, 1), std::min(most_chunks(table, request.n_queries), n));
     for (int64_t c = 0, begin = 0; c < wanted && begin < n; ++c) {
         int64_t end = n * (c + 1) / wanted;
         if (table.row_offsets && !samples_) {  // equal rows, not equal samples
@@ -71,7 +80,8 @@ int Partition::next_block(int64_t position, int64_t end, int32_t* start, bool& c
         const int64_t i = sample(position + count), m = table_.rows(i);
         if (rows + m > block_rows_ || (block_samples_ > 0 && count == block_samples_)) break;
         const char* data = table_.sample_data(i);
-        if (next && data != next) {
+        // The prior lies in the order of the samples, whatever the order of the losses.
+        if (next && (data != next || i != sample(position + count - 1) + 1)) {
             if (rows >= kSmallRun || m >= kSmallRun) break;
             contiguous = false;
         }

@@ -1,4 +1,4 @@
-// How a pass is cut into chunks and blocks: by the table's shape and the samples asked for, never by threads.
+// How a pass is cut into chunks and blocks: by the table's shape and by what is asked for, never by threads.
 #pragma once
 
 #include <algorithm>
