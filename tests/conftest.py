@@ -1,8 +1,11 @@
-"""What every test shares: how hypothesis searches, and figures that need no screen."""
+"""What tests share: how hypothesis searches, figures that need no screen, the instruction sets of this machine."""
 
 import os
 
 import hypothesis
+import pytest
+
+from mixsolve import _native
 
 # matplotlib reads this when it is first imported, which happens inside the tests that draw.
 os.environ.setdefault("MPLBACKEND", "Agg")
@@ -12,3 +15,12 @@ hypothesis.settings.register_profile("mixsolve", deadline=None, derandomize=True
 # For a longer hunt: pytest --hypothesis-profile=explore
 hypothesis.settings.register_profile("explore", deadline=None, max_examples=2000)
 hypothesis.settings.load_profile("mixsolve")
+
+
+@pytest.fixture(params=_native.available_isas())
+def isa(request):
+    """The test runs on every instruction set of this machine."""
+    before = _native.isa()
+    _native.set_isa(request.param)
+    yield request.param
+    _native.set_isa(before)
