@@ -191,9 +191,8 @@ class Certificate:
         self.keep_only_exact()
 
     def keep_only_exact(self) -> None:
-        """Forget what was not from float64 scores; `settle` does it too."""
+        """Forget responses that were not from float64 scores; `settle` does it too."""
         self._responses.keep_only_exact()
-        self.best = self._proved
         offered = -math.inf if self._offered is None else self._offered[1]
         self.lower = max(self._responses.lower, offered)
 

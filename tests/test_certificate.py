@@ -1,5 +1,7 @@
 """What a certificate makes of answers: bounds that hold, at every temperature, from any point."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -71,7 +73,7 @@ def test_bounds_hold_for_any_queries(name, temperature):
         mixture = normalise_weights(rng.exponential(size=bench.table.n_classifiers))
         elsewhere = rng.normal(size=bench.table.n_classifiers)
         before = bench.certificate.lower, bench.certificate.upper
-        bench.add([mixture, mixture, elsewhere, elsewhere], [target, 2.0, target or 0.3, 3.0])
+        bench.add([mixture, mixture, elsewhere, elsewhere], [target, 0.5, target or 0.3, 3.0])
         bench.settle()
         bench.assert_true()
         assert bench.certificate.lower >= before[0] - rounding_slack(bench.problem.losses)
@@ -90,6 +92,21 @@ def test_one_query_leaves_exactly_the_frank_wolfe_gap(name, temperature):
     gradient = bench.ask(bench.start[None], [1.0], True).gradient[0]
     expected = bench.start @ gradient - gradient.min()
     assert abs(bench.certificate.gap - expected) <= rounding_slack(bench.problem.losses)
+
+
+@pytest.mark.parametrize("level", [0.25, 1.0, 4.0])
+@pytest.mark.parametrize("temperature", [0.05, "per sample"])
+def test_a_response_at_another_temperature_proves_its_own_bound(temperature, level):
+    """D_t of a softmax response of temperature c t, from a pass at c t: equal, not merely below."""
+    bench = Bench("ragged_weighted_prior", temperature)
+    weights = np.array([0.7, 0.1, 0.1, 0.1])
+    certificate = Certificate(4, bench.temperature)
+    queries = Queries(weights[None], np.array([level]))
+    certificate.add(queries, bench.ask(weights[None], [level], True), exact=True)
+    certificate.tighten()
+    proved = attacker_bound(bench.game, certificate.strategy(), bench.temperature)
+    slack = rounding_slack(bench.problem.losses) + rebuilding_slack(bench.game, certificate.strategy())
+    assert abs(certificate.lower - proved) <= slack
 
 
 @pytest.mark.parametrize("temperature", [0.0, 0.1])
@@ -119,6 +136,24 @@ def test_float32_answers_do_not_survive_the_proof(temperature):
     bench.settle()
     assert bench.certificate.unproved() is None
     bench.assert_true()
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.1])
+def test_wrong_inexact_answers_leave_no_trace_in_what_is_proved(temperature):
+    """As if float32 scores were off by 1e-3: what they say is asked again in float64, or forgotten."""
+    bench, rng = Bench("random_real", temperature), np.random.default_rng(0)
+    for _ in range(6):
+        weights = np.tile(normalise_weights(rng.exponential(size=5)), (2, 1))
+        queries = Queries(weights, np.array([bench.certificate.target, 1.0]))
+        answer = bench.ask(queries.weights, queries.level)
+        spoiled = replace(answer, value=answer.value - 1e-3, gradient=answer.gradient + 1e-3)
+        bench.certificate.add(queries, spoiled, exact=False)
+    bench.settle()
+    bench.assert_true()
+    for weights in np.eye(5):
+        bench.add(np.tile(weights, (2, 1)), [bench.certificate.target, 1.0])
+        bench.settle()
+        bench.assert_true()
 
 
 def test_best_attacks_are_cited_as_rows():

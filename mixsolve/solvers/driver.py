@@ -79,7 +79,7 @@ class Driver:
         """Run the algorithm until the tolerance, a limit or its own end, then prove what is returned."""
         with self._interruption:
             outcome = self._solve()
-            self._prove(None)
+            self._prove()
         if self._certificate.gap <= self._tolerance:
             outcome = Outcome(Status.OPTIMAL, outcome.message)
         return self._result(outcome)
@@ -87,7 +87,7 @@ class Driver:
     def _solve(self) -> Outcome:
         steps: Steps | None = None
         try:
-            steps = self._solver.iterate(self._begin(self._interruption.cancel))
+            steps = self._solver.iterate(self._begin())
             answer: PassAnswer | None = None
             while not self._has_converged():
                 self._check_limits()
@@ -106,13 +106,12 @@ class Driver:
                 steps.close()
         return Outcome(Status.OPTIMAL)
 
-    def _begin(self, cancel: _native.CancelToken | None) -> Problem:
-        """Evaluate the start in float64: from here on there is always a certificate."""
+    def _begin(self) -> Problem:
+        """Evaluate the start in float64: from here on there is always a certificate. Ctrl-C waits for it."""
         certificate = self._certificate
         level = np.array([1.0, 0.0] if certificate.target else [0.0])
-        answer, slack, seconds = self._ask(
-            Queries(np.tile(self._start, (len(level), 1)), level), float64=True, cite=True, cancel=cancel
-        )
+        queries = Queries(np.tile(self._start, (len(level), 1)), level)
+        answer, slack, seconds = self._ask(queries, float64=True, cite=True)
         certificate.begin(self._start, answer, slack)
         self._record(answer, seconds, certificate.best)
         return Problem(
@@ -128,27 +127,30 @@ class Driver:
     def _answer(self, queries: Queries) -> PassAnswer:
         """One pass for the algorithm."""
         cancel = self._interruption.cancel
-        answer, slack, seconds = self._ask(queries, float64=self._float64, cite=False, cancel=cancel)
+        answer, slack, seconds = self._ask(queries, float64=self._float64, cancel=cancel)
         reached = self._certificate.add(queries, answer, exact=self._float64, slack=slack)
         self._record(answer, seconds, reached)
         return answer
 
-    def _prove(self, cancel: _native.CancelToken | None) -> None:
+    def _prove(self) -> None:
         """Evaluate in float64 what the certificate still takes from float32 scores: at most one pass."""
-        if not self._journal.passes:
-            self._begin(cancel)
         self._certificate.tighten()
         queries = self._certificate.unproved()
         if queries is None:
             self._certificate.keep_only_exact()
         else:
-            answer, _, seconds = self._ask(queries, float64=True, cite=True, cancel=cancel)
+            answer, _, seconds = self._ask(queries, float64=True, cite=True)
             self._certificate.settle(queries, answer)
             self._record(answer, seconds, None)
         self._float64 = True
 
     def _ask(
-        self, queries: Queries, *, float64: bool, cite: bool, cancel: _native.CancelToken | None
+        self,
+        queries: Queries,
+        *,
+        float64: bool,
+        cite: bool = False,
+        cancel: _native.CancelToken | None = None,
     ) -> tuple[PassAnswer, float, float]:
         begun = time.perf_counter()
         answer, slack = self._source.answer(
@@ -177,7 +179,7 @@ class Driver:
             self._next_tightening = passes * TIGHTENING_GROWTH
         switch = 0.0 if self._float64 else FLOAT64_GAP * abs(certificate.upper)
         if certificate.gap <= max(self._tolerance, switch):
-            self._prove(self._interruption.cancel)
+            self._prove()
         return certificate.gap <= self._tolerance
 
     @property

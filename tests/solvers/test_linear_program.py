@@ -86,6 +86,11 @@ def test_the_first_of_identical_rows_stands_for_all():
     assert 0.5 <= rows.losses.max() <= 1
 
 
+def test_identical_rows_of_different_samples_stay_apart():
+    rows = distinct_rows(LossTable(np.full((3, 6, 1), 0.5)))
+    np.testing.assert_array_equal(rows.sample, np.arange(6))
+
+
 def test_samples_of_weight_0_are_left_out_and_still_attacked():
     weight = np.array([0.0, 1.0, 0.0, 3.0])
     losses = np.random.default_rng(0).random((3, 4, 5))
@@ -113,6 +118,11 @@ def test_any_duals_become_a_strategy(spoil):
     game = Game.of(problem.losses, **problem.keywords)
     assert strategy_errors(game, attack) == []
     assert attacker_bound(game, attack) <= problem.value_high
+    if spoil == "noise":
+        used = {(rows.kept[i], j): y for i, j, y in zip(rows.sample, rows.attack, duals, strict=True)}
+        several = np.bincount(attack.sample)[attack.sample] > 1  # a single one may stand in for none
+        cited = zip(attack.sample[several], attack.attack[several], strict=True)
+        assert all(used[row] > 0 for row in cited)
 
 
 def test_duals_below_the_threshold_are_dropped():
