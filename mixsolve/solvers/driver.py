@@ -257,6 +257,10 @@ class Driver:
         self._journal.time(phase, begun)
         return future.result()
 
+    def interrupt(self) -> None:
+        self._interruption.requested = True
+        self._check_clock()
+
     def note(self, **statistics: object) -> None:
         self._statistics.update(statistics)
         self._journal.rows = self._statistics.get("compressed_rows", self._journal.rows)

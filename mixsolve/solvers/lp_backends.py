@@ -75,11 +75,20 @@ def solve_by_cvxpy(rows: DistinctRows, backend: str, options: Mapping[str, Any],
         raw = desk.wait(
             "linear programme", lambda: chain.solve_via_data(problem, data, False, False, settings)
         )
+        if _took_ctrl_c(raw):
+            desk.interrupt()
         try:
             problem.unpack_results(raw, chain, inverse)
         except cvxpy.error.SolverError as error:
             return Solution(str(error).splitlines()[0], None, None)
     return Solution(str(problem.status), weights.value, beaten.dual_value)
+
+
+def _took_ctrl_c(raw: Any) -> bool:
+    """Whether a backend says that it was interrupted: OSQP and SCS put handlers of their own in place of ours."""
+    info = raw.get("info") if isinstance(raw, dict) else getattr(raw, "info", None)
+    status = info.get("status") if isinstance(info, dict) else getattr(info, "status", None)
+    return "interrupt" in str(status).lower()
 
 
 def solve_by_scipy(rows: DistinctRows, options: Mapping[str, Any], desk: Desk) -> Solution:

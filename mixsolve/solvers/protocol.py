@@ -44,6 +44,9 @@ class Desk(Protocol):
     def wait(self, phase: str, task: Callable[[], T]) -> T:
         """Run a long task beside the passes; Ctrl-C and the time limit end the waiting, not the task."""
 
+    def interrupt(self) -> None:
+        """End the solve as Ctrl-C does, which a backend took for itself."""
+
     def seconds_left(self) -> float | None:
         """Until the time limit; None without one."""
 
