@@ -33,10 +33,6 @@ SETTINGS = {
 }
 # Clarabel keeps Python from running until it is done; SCS forgets a signal that comes while it sets itself up.
 BACKENDS = ["HIGHS", "OSQP"]
-    "HIGHS",
-    "SCS",
-    "OSQP",
-]  # Clarabel keeps Python from running: it can be interrupted afterwards only
 
 # Signals go to the whole process: these tests send them to themselves, and only where Python itself handles them.
 pytestmark = pytest.mark.skipif(
