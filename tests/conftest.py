@@ -17,10 +17,16 @@ hypothesis.settings.register_profile("explore", deadline=None, max_examples=2000
 hypothesis.settings.load_profile("mixsolve")
 
 
-@pytest.fixture(params=_native.available_isas())
-def isa(request):
-    """The test runs on every instruction set of this machine."""
+@pytest.fixture
+def isas():
+    """The instruction sets of this machine, to be set at will: the one in use comes back afterwards."""
     before = _native.isa()
-    _native.set_isa(request.param)
-    yield request.param
+    yield _native.available_isas()
     _native.set_isa(before)
+
+
+@pytest.fixture(params=_native.available_isas())
+def isa(request, isas):
+    """The test runs on every instruction set of this machine."""
+    _native.set_isa(request.param)
+    return request.param

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from mixsolve import _native
 from mixsolve.passes import run_pass
 from mixsolve.reference import reference_pass
 from tests.tolerances import loss_scale
@@ -22,7 +23,7 @@ def accuracy_of(case, float64_scores):
 
 def assert_within(error, slack):
     share = np.max(np.abs(error) / slack)
-    assert share <= 1, f"the error is {share:.3g} times what is allowed"
+    assert share <= 1, f"the error is {share:.3g} times what is allowed, on {_native.isa()}"
 
 
 def check(case, *, float64_scores=False, threads=None):
