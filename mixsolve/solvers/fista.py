@@ -170,7 +170,7 @@ def _measure(
     y: NDArray[np.float64], slope: NDArray[np.float64], level: float
 ) -> Generator[Queries, PassAnswer, float]:
     """The curvature along a first trial step; never above the Lipschitz constant of the gradient."""
-    steepness = float(np.linalg.norm(slope - slope.mean()))
+    steepness = float(np.ptp(slope))
     trial = project_to_simplex(y - slope / steepness) if steepness else y
     move = trial - y
     if not move.any():
