@@ -99,13 +99,17 @@ def test_narrow_storage_is_solved_as_far_as_wide():
 
 def test_a_point_off_the_simplex_proves_no_upper_bound():
     """Extrapolated points leave the simplex, where F can be far below the value of the game."""
-    problem = family("signed_losses")
-    solver, start = Recording(Fista(restart=False, iterations=60)), np.eye(problem.n_classifiers)[0]
-    result = fit_mixture(problem.losses, temperature=0.05, solver=solver, start=start, tol=0)
-    assert min(weights.min() for queries in solver.asked for weights in queries.weights) < -0.01
-    for entry in result.history:
-        assert entry.value >= result.lower_bound - rounding_slack(problem.losses)
-        assert entry.iterate is None or entry.iterate.min() >= 0
+    lowest = 0.0
+    for name in ("weighted", "single_sample", "signed_losses", "random_real_wide"):
+        problem = family(name)
+        solver, start = Recording(Fista(restart=False, iterations=60)), np.eye(problem.n_classifiers)[0]
+        keywords = {"temperature": 0.01, "start": start, "tol": 0, **problem.keywords}
+        result = fit_mixture(problem.losses, solver=solver, **keywords)
+        lowest = min(lowest, *(queries.weights.min() for queries in solver.asked))
+        for entry in result.history:
+            assert entry.value >= result.lower_bound - rounding_slack(problem.losses)
+            assert entry.iterate is None or entry.iterate.min() >= 0
+    assert lowest < -0.01
 
 
 def test_iterations_are_counted_and_limited():
