@@ -1,5 +1,6 @@
 """Tables and queries for the tests of the pass: every storage type, memory layout, prior and temperature."""
 
+import time
 from dataclasses import dataclass, field
 
 import ml_dtypes
@@ -7,6 +8,7 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from mixsolve import LossTable
+from mixsolve.passes import run_pass
 from mixsolve.storage import widen
 from tests.tolerances import loss_scale
 
@@ -142,3 +144,15 @@ def draw_prior(rng, plane_shape, row_offsets=None, dtype=None):
 
 def draw_subset(rng, n_samples):
     return np.sort(rng.choice(n_samples, size=rng.integers(1, n_samples + 1), replace=False))
+
+
+def endless_table(seconds):
+    """A table of a few kilobytes that takes about so long to read: one sample, repeated by a stride of 0."""
+    losses = np.random.default_rng(0).random((2, 1, 500), dtype=np.float32)
+
+    def repeated(n_samples):
+        return LossTable(np.broadcast_to(losses, (2, n_samples, 500)))
+
+    begun, trial = time.perf_counter(), 40_000
+    run_pass(repeated(trial), [[0.5, 0.5]], 0.1)
+    return repeated(int(trial * seconds / (time.perf_counter() - begun)))
