@@ -135,7 +135,7 @@ def fit_mixture(
     chosen = _checked_solver(solver, source, checked)
     journal = Journal(source.table.n_rows if source.table else None, verbose, callback)
     point = _start(start, source.n_classifiers)
-    return Driver(source, chosen, checked, point, limits, journal, threads, seed).run()
+    return Driver(source, chosen, checked, point, limits, journal, seed).run()
 
 
 def _refuse_reserved(**arguments: Any) -> None:

@@ -58,7 +58,6 @@ class Driver:
         start: NDArray[np.float64],
         limits: Limits,
         journal: Journal,
-        threads: int | None = None,
         seed: int = 0,
     ) -> None:
         self._source = source
@@ -67,7 +66,6 @@ class Driver:
         self._start = start
         self._limits = limits
         self._journal = journal
-        self._threads = threads
         self._seed = seed
         self._certificate = Certificate(source.n_classifiers, temperature, citable=source.table is not None)
         self._float64 = source.always_float64
@@ -81,7 +79,7 @@ class Driver:
             outcome = self._solve()
             self._prove()
         if self._certificate.gap <= self._tolerance:
-            outcome = Outcome(Status.OPTIMAL, outcome.message)
+            outcome = Outcome(Status.OPTIMAL)
         return self._result(outcome)
 
     def _solve(self) -> Outcome:
@@ -234,11 +232,10 @@ class Driver:
     # What an algorithm may ask for beside answers: `mixsolve.solvers.protocol.Desk`.
 
     def loss_range(self) -> tuple[float, float]:
-        assert self._source.table is not None
         begun = time.perf_counter()
-        smallest, largest = _native.extremes(self._source.table.native, self._threads or 0)
+        found = self._source.loss_range()
         self.count_read(self._journal.time("passes", begun))
-        return smallest, largest
+        return found
 
     def count_read(self, seconds: float) -> None:
         assert self._source.table is not None

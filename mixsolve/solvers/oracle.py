@@ -93,6 +93,9 @@ class OracleSource:
         )
         return answer, math.inf if given.delta is None else float(given.delta)
 
+    def loss_range(self) -> tuple[float, float]:
+        raise NotImplementedError("an oracle has no smallest and largest loss")
+
     def _check(self, given: OracleAnswer) -> NDArray[np.float64]:
         if not isinstance(given, OracleAnswer):
             raise TypeError(f"`losses`, an oracle, must return an OracleAnswer; got {type(given).__name__}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
+from mixsolve import _native
 from mixsolve.passes import run_pass
 from mixsolve.storage import Storage
 
@@ -11,7 +12,6 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from mixsolve import _native
     from mixsolve.passes import PassAnswer
     from mixsolve.table import LossTable
 
@@ -34,6 +34,9 @@ class Source(Protocol):
         cancel: _native.CancelToken | None = None,
     ) -> tuple[PassAnswer, float]:
         """Answer queries, and say how much each value may be too small."""
+
+    def loss_range(self) -> tuple[float, float]:
+        """Smallest and largest loss, by one read."""
 
 
 class TableSource:
@@ -65,3 +68,6 @@ class TableSource:
             cancel=cancel,
         )
         return found, 0.0
+
+    def loss_range(self) -> tuple[float, float]:
+        return _native.extremes(self._table.native, self._threads or 0)
