@@ -142,6 +142,7 @@ void run_interruptibly(const CancelToken* cancel, const Call& call) {
         }
         return raised || (cancel && cancel->cancelled);
     };
+    if (cancel && cancel->cancelled) throw Cancelled();
     try {
         const WithoutInterpreter released;
         call(interrupted);

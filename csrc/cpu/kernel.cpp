@@ -35,6 +35,7 @@ struct BlockKernel {
             samples.weights()[s] = static_cast<Score>(samples.weight(s));
         }
         for (int64_t first = 0; first < work.request->n_queries; first += kQueryGroup) {
+            if (abandoned(first, work)) return;
             const int group = group_size(first, work);
             score_group(rows, first, group, work);
             const Score* soft[kQueryGroup];
@@ -118,6 +119,7 @@ struct BlockKernel {
         const Rows<Score, Stored> rows = rows_of(block, work);
         read_prior(block, work);
         for (int64_t first = 0; first < work.request->n_queries; first += kQueryGroup) {
+            if (abandoned(first, work)) return;
             const int group = group_size(first, work);
             score_group(rows, first, group, work);
             const Score* soft[kQueryGroup];
@@ -210,6 +212,10 @@ struct BlockKernel {
     static Score* buffer(void* rows, int q) { return static_cast<Score*>(rows) + q * kBufferRows; }
     static double* best_row(int64_t query, int64_t position, Workspace& work) {
         return work.answer->best_row + (query * work.request->n_samples + position) * work.table->n_classifiers;
+    }
+    // A block of hundreds of queries takes long: it is not only between blocks that an interruption is looked for.
+    static bool abandoned(int64_t first, const Workspace& work) {
+        return first > 0 && first % kQueriesBetweenPolls == 0 && work.abandoned(work.pass, work.caller);
     }
     static int group_size(int64_t first, const Workspace& work) {
         const int64_t left = work.request->n_queries - first;

@@ -15,6 +15,7 @@ namespace mixsolve {
 constexpr int kMaxBlockRows = 2048;
 constexpr int kBufferRows = kMaxBlockRows + 64;  // a vector may be written past the last row
 constexpr int kQueryGroup = 4;                   // queries scored together
+constexpr int kQueriesBetweenPolls = 64;
 
 struct Block {
     const char* data;      // first row in plane 0
@@ -53,7 +54,10 @@ struct Workspace {
     double* value;         // (K) sums of this chunk, with weights s_i N
     double* gradient;      // (K, L)
     bool finite;
-    bool score_only;  // every query is at temperature 0
+    bool score_only;                             // every query is at temperature 0
+    bool (*abandoned)(void* pass, bool caller);  // asked now and then; true: nobody waits for the rest of the block
+    void* pass;
+    bool caller;
 };
 
 struct Kernel {

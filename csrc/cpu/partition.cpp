@@ -11,14 +11,12 @@ constexpr int kLineRows = 16;              // rows are counted in whole vectors 
 constexpr int kSmallRun = 256;             // shorter runs of rows are copied together rather than visited one by one
 
 // Long runs of rows in each plane are what memory likes best, so a block of many classifiers may outgrow the core's own
-// caches; a block of few classifiers stays within the first. Hundreds of queries of hundreds of classifiers are another
-// matter: there a block must be done before the next look for an interruption.
-int rows_per_block(const LossTable& table, int64_t n_queries) {
-    constexpr int64_t kBlockBytes = 16384, kFewest = 512, kMost = 1024, kBlockProducts = 1 << 26;
+// caches; a block of few classifiers stays within the first.
+int rows_per_block(const LossTable& table) {
+    constexpr int64_t kBlockBytes = 16384, kFewest = 512, kMost = 1024;
     static_assert(kMost <= kMaxBlockRows, "a block must fit the buffers");
-    const int64_t rows = std::max(kBlockBytes / (table.n_classifiers * item_size(table.storage)), kFewest);
-    const int64_t quick = std::max<int64_t>(kBlockProducts / (table.n_classifiers * n_queries), kLineRows);
-    return static_cast<int>(std::min({rows, quick, kMost}) / kLineRows * kLineRows);
+    const int64_t rows = kBlockBytes / (table.n_classifiers * item_size(table.storage));
+    return static_cast<int>(std::min(std::max(rows, kFewest), kMost) / kLineRows * kLineRows);
 }
 
 int64_t most_chunks(const LossTable& table, int64_t n_queries) {
@@ -29,7 +27,7 @@ int64_t most_chunks(const LossTable& table, int64_t n_queries) {
 }  // namespace
 
 Partition::Partition(const LossTable& table, const PassRequest& request)
-    : table_(table), samples_(request.samples), block_rows_(rows_per_block(table, request.n_queries)) {
+    : table_(table), samples_(request.samples), block_rows_(rows_per_block(table)) {
     const int64_t n = request.n_samples;
     if (!table.row_offsets) {
         rows_ = n * table.n_attacks;

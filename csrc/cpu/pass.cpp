@@ -62,6 +62,7 @@ class Pass {
     void serve(int worker) {
         const IeeeArithmetic mode;
         Workspace work = workspace();
+        work.caller = worker == 0;
         kernel_.prepare(work);
         for (;;) {
             const size_t c = next_chunk_.fetch_add(1);
@@ -224,6 +225,12 @@ class Pass {
         work.pieces = static_cast<PieceState*>(memory.take(queries * sizeof(PieceState)));
         work.piece_moment = static_cast<double*>(memory.take(moments));
         work.finite = true;
+        work.abandoned = [](void* pass, bool caller) {
+            auto* self = static_cast<Pass*>(pass);
+            if (caller) self->poll();
+            return self->stopped_.load();
+        };
+        work.pass = this;
         return work;
     }
 
