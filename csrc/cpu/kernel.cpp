@@ -1,6 +1,7 @@
 // One block of rows for all queries. Compiled once per instruction set; see simd.h for the rule about names.
 #include "kernel.h"
 
+#include "fused.h"
 #include "rows.h"
 #include "segments.h"
 
@@ -34,6 +35,12 @@ struct BlockKernel {
         for (int s = 0; s < block.n_segments && work.table->sample_weight; ++s) {
             samples.weights()[s] = static_cast<Score>(samples.weight(s));
         }
+        if (fits_fused(samples)) {
+            for (int64_t q = 0; q < work.request->n_queries; ++q) {
+                answer_fused(rows, {block, work, q, nullptr, nullptr, {}});
+            }
+            return;
+        }
         for (int64_t first = 0; first < work.request->n_queries; first += kQueryGroup) {
             if (abandoned(first, work)) return;
             const int group = group_size(first, work);
@@ -59,13 +66,46 @@ struct BlockKernel {
         }
     }
 
+    static bool fits_fused(const Segments<Score>& samples) {
+        const Workspace& work = samples.work;
+        const bool wants_best = work.answer->best_attack || work.answer->best_row;
+        return work.table->n_classifiers <= (work.score_only ? kMostFusedPlanes : kMostFusedSoftPlanes) &&
+               !samples.block.prior && (work.score_only || !wants_best) && !samples.short_samples() &&
+               samples.all_fill_a_vector();
+    }
+    static void answer_fused(const Rows<Score, Stored>& rows, const Segments<Score>& query) {
+        Workspace& work = query.work;
+        const Score* query_weights = weights(work) + query.query * rows.n_planes;
+        if (query.temperature(0) == 0) {
+            best_attacks_fused<Score, Stored>(rows, query, query_weights);
+            hand_out_best(rows, query);
+            query.values_from_maxima();
+            add_best_rows(rows, query);
+        } else {
+            soften_fused<Score, Stored>(rows, query, query_weights, work.gradient + query.query * rows.n_planes);
+            query.values_from_masses();
+        }
+    }
+
     // Values and outputs of one query; true when its gradient is a moment of the probabilities.
     static bool answer_query(const Rows<Score, Stored>& rows, const Segments<Score>& query) {
-        const Block& block = query.block;
         Workspace& work = query.work;
         const bool worst_case = query.temperature(0) == 0;
         query.maxima();
         if (worst_case || work.answer->best_attack || work.answer->best_row) query.best_attacks();
+        hand_out_best(rows, query);
+        if (!worst_case) {
+            query.soften();
+            return true;
+        }
+        query.values_from_maxima();
+        add_best_rows(rows, query);
+        return false;
+    }
+
+    static void hand_out_best(const Rows<Score, Stored>& rows, const Segments<Score>& query) {
+        const Block& block = query.block;
+        Workspace& work = query.work;
         if (work.answer->best_attack) {
             int64_t* out = work.answer->best_attack + query.query * work.request->n_samples + block.position;
             for (int s = 0; s < block.n_segments; ++s) out[s] = work.best[s] - block.start[s];
@@ -75,13 +115,6 @@ struct BlockKernel {
                 copy_row(rows, work.best[s], best_row(query.query, block.position + s, work));
             }
         }
-        if (!worst_case) {
-            query.soften();
-            return true;
-        }
-        query.values_from_maxima();
-        add_best_rows(rows, query);
-        return false;
     }
 
     static void add_best_rows(const Rows<Score, Stored>& rows, const Segments<Score>& query) {

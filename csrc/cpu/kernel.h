@@ -12,7 +12,7 @@
 
 namespace mixsolve {
 
-constexpr int kMaxBlockRows = 2048;
+constexpr int kMaxBlockRows = 4096;
 constexpr int kBufferRows = kMaxBlockRows + 64;  // a vector may be written past the last row
 constexpr int kQueryGroup = 4;                   // queries scored together
 constexpr int kQueriesBetweenPolls = 64;

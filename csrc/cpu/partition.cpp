@@ -13,7 +13,7 @@ constexpr int kSmallRun = 256;             // shorter runs of rows are copied to
 // Long runs of rows in each plane are what memory likes best, so a block of many classifiers may outgrow the core's own
 // caches; a block of few classifiers stays within the first.
 int rows_per_block(const LossTable& table) {
-    constexpr int64_t kBlockBytes = 16384, kFewest = 512, kMost = 1024;
+    constexpr int64_t kBlockBytes = 32768, kFewest = 1024, kMost = 4096;
     static_assert(kMost <= kMaxBlockRows, "a block must fit the buffers");
     const int64_t rows = kBlockBytes / (table.n_classifiers * item_size(table.storage));
     return static_cast<int>(std::min(std::max(rows, kFewest), kMost) / kLineRows * kLineRows);

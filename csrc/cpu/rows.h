@@ -137,13 +137,17 @@ struct Rows {
         if constexpr (Planes > 1) {
             if (wanted < Planes) return moment_group<Queries, Planes - 1>(wanted, k, probability, factor, moment);
         }
-        moment_planes<Queries, Planes>(k, probability, factor, moment);
+        constexpr int kRun = 2 * kRunVectors * kWidth;
+        for (int row = 0; row < n_rows; row += kRun) {
+            moment_planes<Queries, Planes>(k, row, n_rows - row < kRun ? n_rows : row + kRun, probability, factor,
+                                           moment);
+        }
         return Planes;
     }
 
     template <int Queries, int Planes>
-    MIXSOLVE_NOINLINE void moment_planes(int64_t k, const Score* const* probability, const double* factor,
-                                         double* const* moment) const {
+    MIXSOLVE_NOINLINE void moment_planes(int64_t k, int begin, int end, const Score* const* probability,
+                                         const double* factor, double* const* moment) const {
         // Few planes have few sums: several sets of them keep the multipliers busy.
         constexpr int kSets = Queries * Planes <= 2 ? 4 : Queries * Planes <= 4 ? 2 : 1;
         constexpr int kStep = kSets > kPeriod ? kSets : kPeriod;
@@ -154,8 +158,8 @@ struct Rows {
                 for (int p = 0; p < Planes; ++p) sum[u][q][p] = splat(Score(0));
         const Score* chance[Queries];
         for (int q = 0; q < Queries; ++q) chance[q] = probability[q];
-        const int full = n_rows / kWidth * kWidth;
-        int row = 0;
+        const int full = end / kWidth * kWidth;  // begin is a multiple of the width
+        int row = begin;
         for (; row + kStep * kWidth <= full; row += kStep * kWidth) {
             for (int u = 0; u < kStep; ++u) {
                 moment_rows<Queries, Planes>(from, row + u * kWidth, chance,
@@ -164,9 +168,9 @@ struct Rows {
             }
         }
         for (; row < full; row += kWidth) moment_rows<Queries, Planes>(from, row, chance, Planes, sum[0]);
-        if (full < n_rows) {
+        if (full < end) {
             for (int p = 0; p < Planes; ++p) {
-                const Vec<Score> losses = load_first<Score, Stored>(plane(k + p) + full, n_rows - full);
+                const Vec<Score> losses = load_first<Score, Stored>(plane(k + p) + full, end - full);
                 for (int q = 0; q < Queries; ++q) sum[0][q][p] = fma(load(chance[q] + full), losses, sum[0][q][p]);
             }
         }

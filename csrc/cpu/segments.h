@@ -21,6 +21,12 @@ struct NextBlock {
     }
 };
 
+// Whether log(share) is better taken from share - 1, summed up as expm1.
+template <class Score>
+MIXSOLVE_INLINE bool near_one(Score share) {
+    return share > Score(kHighTemperatureShare) && share < Score(2);
+}
+
 template <class Score>
 struct Segments {
     static constexpr int kWidth = kLanes<Score>;
@@ -58,6 +64,15 @@ struct Segments {
     double weight(int segment) const {
         const double* weights = work.table->sample_weight;
         return weights ? weights[sample(segment)] * static_cast<double>(work.table->n_samples) : 1.0;
+    }
+    bool all_fill_a_vector() const {
+        if (work.table->row_offsets == nullptr) return work.table->n_attacks >= kWidth;
+        int fewest = kWidth;
+        for (int s = 0; s < block.n_segments; ++s) {
+            const int rows = block.start[s + 1] - block.start[s];
+            fewest = rows < fewest ? rows : fewest;
+        }
+        return fewest >= kWidth;
     }
     bool short_samples() const { return block.n_rows < 2 * kWidth * block.n_segments; }
 
@@ -102,6 +117,7 @@ struct Segments {
         } else {
             exponentials_by_sample();
         }
+        settle_masses();
         values_from_masses();
         scale_probabilities();
         for (int row = block.n_rows; row < block.n_rows + kWidth; ++row) probability[row] = 0;
@@ -117,22 +133,27 @@ struct Segments {
                              max = splat(maximum()[s]);
             const Score* from = scores;
             Score* to = probability;
-            Vec<Score> sum = splat(Score(0));
+            Vec<Score> total_sum = splat(Score(0));
             int row = begin;
-            for (; row + kWidth <= end; row += kWidth) {
-                Vec<Score> p = exp2_negative<Score>(load(from + row) - max, scale, smallest);
-                if (u) p *= load(u + row);
-                store(to + row, p);
-                sum += p;
-                next.prefetch(row * next.item_size);
+            while (row + kWidth <= end) {
+                const int run_end = end - row < kRunVectors * kWidth ? end : row + kRunVectors * kWidth;
+                Vec<Score> sum = splat(Score(0));
+                for (; row + kWidth <= run_end; row += kWidth) {
+                    Vec<Score> p = exp2_negative<Score>(load(from + row) - max, scale, smallest);
+                    if (u) p *= load(u + row);
+                    store(to + row, p);
+                    sum += p;
+                    next.prefetch(row * next.item_size);
+                }
+                total_sum += sum;
             }
             if (row < end) {
                 Vec<Score> p = exp2_negative<Score>(load(from + row) - max, scale, smallest);
                 if (u) p *= load(u + row);
                 store(to + row, p);
-                sum += keep_first<Score>(p, end - row);
+                total_sum += keep_first<Score>(p, end - row);
             }
-            mass()[s] = lane_sum(sum);
+            mass()[s] = lane_sum(total_sum);
         }
     }
 
@@ -167,26 +188,34 @@ struct Segments {
             for (int row = begin; row < end; ++row) sum += x[row];
             return sum;
         }
-        Vec<Score> sums = splat(Score(0));
+        Vec<Score> sums = splat(Score(0)), run = sums;
         int row = begin;
-        for (; row + kWidth <= end; row += kWidth) sums += load(x + row);
-        if (row < end) sums += keep_first<Score>(load(x + row), end - row);
-        return lane_sum(sums);
+        for (; row + kWidth <= end; row += kWidth) {
+            if ((row - begin) % (kRunVectors * kWidth) == 0) {
+                sums += run;
+                run = splat(Score(0));
+            }
+            run += load(x + row);
+        }
+        if (row < end) run += keep_first<Score>(load(x + row), end - row);
+        return lane_sum(sums + run);
     }
 
-    // f_i = max + t log(mass / total), by log1p(excess / total) where that is close to 0.
-    void values_from_masses() const {
+    void settle_masses() const {
         for (int s = 0; s < block.n_segments; ++s) {
             if (needs_rescue(s)) {
                 rescue(s);
-            } else if (mass()[s] > Score(kHighTemperatureShare) * total()[s]) {
+            } else if (near_one(mass()[s] / total()[s])) {
                 excess()[s] = sum_expm1(s);
             }
         }
+    }
+    // f_i = max + t log(mass / total), by log1p(excess / total) where that is close to 0.
+    void values_from_masses() const {
         for (int s = 0; s < block.n_segments; s += kWidth) {
             const Vec<Score> m = load(mass() + s), all = load(total() + s);
             const Vec<Score> share = m / all;
-            const Mask<Score> high = share > splat(Score(kHighTemperatureShare));
+            const Mask<Score> high = (share > splat(Score(kHighTemperatureShare))) & (share < splat(Score(2)));
             const Vec<Score> small = log1p_small<Score>(high ? load(excess() + s) / all : splat(Score(0)));
             const Vec<Score> large = log_positive<Score>(share);
             store(smoothed() + s, high ? small : large);
@@ -232,13 +261,17 @@ struct Segments {
         const int begin = block.start[s], end = block.start[s + 1];
         const Score scale = static_cast<Score>(kLog2E / temperature(s)), max = maximum()[s];
         const Score* u = prior();
-        Vec<Score> sum = splat(Score(0));
+        Vec<Score> sum = splat(Score(0)), run = sum;
         for (int row = begin; row < end; row += kWidth) {
+            if ((row - begin) % (kRunVectors * kWidth) == 0) {
+                sum += run;
+                run = splat(Score(0));
+            }
             Vec<Score> x = exp2_parts<Score>((load(scores + row) - max) * scale).expm1();
             if (u) x *= load(u + row);
-            sum += end - row < kWidth ? keep_first<Score>(x, end - row) : x;
+            run += end - row < kWidth ? keep_first<Score>(x, end - row) : x;
         }
-        return lane_sum(sum);
+        return lane_sum(sum + run);
     }
     // Without a prior the best attack alone has mass 1: less means scores that are not finite, which the pass reports.
     bool needs_rescue(int s) const { return block.prior && mass()[s] < kSmallestMass; }

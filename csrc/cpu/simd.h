@@ -17,6 +17,7 @@
 #endif
 
 #define MIXSOLVE_INLINE inline __attribute__((always_inline))
+#define MIXSOLVE_UNROLL _Pragma("GCC unroll 16")
 #define MIXSOLVE_NOINLINE __attribute__((noinline))  // a loop with registers of its own
 
 namespace mixsolve {
@@ -38,6 +39,9 @@ template <class T>
 using Vec = typename VecOf<T>::type;
 template <class T>
 constexpr int kLanes = kVectorBytes / static_cast<int>(sizeof(T));
+
+// Sums in the score type are kept to so many additions per lane; what they add up to is added up in turn.
+constexpr int kRunVectors = 32;
 
 template <class T>
 struct IntegerOf;
@@ -194,6 +198,8 @@ MIXSOLVE_INLINE float lane_sum(Vec<float> x) { return _mm512_reduce_add_ps(x); }
 MIXSOLVE_INLINE double lane_sum(Vec<double> x) { return _mm512_reduce_add_pd(x); }
 MIXSOLVE_INLINE float lane_max(Vec<float> x) { return _mm512_reduce_max_ps(x); }
 MIXSOLVE_INLINE double lane_max(Vec<double> x) { return _mm512_reduce_max_pd(x); }
+MIXSOLVE_INLINE bool any_greater(Vec<float> a, Vec<float> b) { return _mm512_cmp_ps_mask(a, b, _CMP_GT_OQ) != 0; }
+MIXSOLVE_INLINE bool any_greater(Vec<double> a, Vec<double> b) { return _mm512_cmp_pd_mask(a, b, _CMP_GT_OQ) != 0; }
 // Bit i says whether lane i is equal.
 MIXSOLVE_INLINE unsigned equal_bits(Vec<float> a, Vec<float> b) { return _mm512_cmpeq_ps_mask(a, b); }
 MIXSOLVE_INLINE unsigned equal_bits(Vec<double> a, Vec<double> b) { return _mm512_cmpeq_pd_mask(a, b); }
@@ -216,6 +222,12 @@ MIXSOLVE_INLINE double lane_max(Vec<double> x) {
     const __m128d two = _mm_max_pd(_mm256_castpd256_pd128(x), _mm256_extractf128_pd(x, 1));
     return _mm_cvtsd_f64(_mm_max_sd(two, _mm_unpackhi_pd(two, two)));
 }
+MIXSOLVE_INLINE bool any_greater(Vec<float> a, Vec<float> b) {
+    return _mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_GT_OQ)) != 0;
+}
+MIXSOLVE_INLINE bool any_greater(Vec<double> a, Vec<double> b) {
+    return _mm256_movemask_pd(_mm256_cmp_pd(a, b, _CMP_GT_OQ)) != 0;
+}
 MIXSOLVE_INLINE unsigned equal_bits(Vec<float> a, Vec<float> b) {
     return static_cast<unsigned>(_mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_EQ_OQ)));
 }
@@ -236,6 +248,12 @@ MIXSOLVE_INLINE auto lane_max(V x) {
     auto max = x[0];
     for (unsigned lane = 1; lane < sizeof(x) / sizeof(x[0]); ++lane) max = x[lane] > max ? x[lane] : max;
     return max;
+}
+template <class V>
+MIXSOLVE_INLINE bool any_greater(V a, V b) {
+    bool any = false;
+    for (unsigned lane = 0; lane < sizeof(a) / sizeof(a[0]); ++lane) any |= a[lane] > b[lane];
+    return any;
 }
 template <class V>
 MIXSOLVE_INLINE unsigned equal_bits(V a, V b) {
