@@ -136,7 +136,7 @@ template <class Call>
 void run_interruptibly(const CancelToken* cancel, const Call& call) {
     bool raised = false;
     const std::function<bool()> interrupted = [&raised, cancel, signals = in_main_thread()] {
-        if (signals && !(cancel && cancel->cancelled)) {
+        if (signals && !raised && !(cancel && cancel->cancelled)) {
             const py::gil_scoped_acquire acquire;
             raised = PyErr_CheckSignals() != 0;
         }

@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cmath>
 #include <cstring>
+#include <memory>
 #include <vector>
 
 #include "dispatch.h"
@@ -45,7 +46,7 @@ class Pass {
           partition_(table, request),
           kernel_(cpu_kernel(table.storage, request.float64_scores)),
           sums_(static_cast<size_t>(request.n_queries * (1 + table.n_classifiers))),
-          partials_(partition_.chunks().size() * sums_) {}
+          partials_(new double[partition_.chunks().size() * sums_]) {}
 
     void run() {
         const auto work = [this](int worker) { serve(worker); };
@@ -67,7 +68,8 @@ class Pass {
         for (;;) {
             const size_t c = next_chunk_.fetch_add(1);
             if (c >= partition_.chunks().size()) break;
-            work.value = partials_.data() + c * sums_;
+            work.value = partials_.get() + c * sums_;
+            std::fill(work.value, work.value + sums_, 0.0);
             work.gradient = work.value + request_.n_queries;
             walk(partition_.chunks()[c], worker == 0, work);
             if (stopped_) break;
@@ -169,7 +171,7 @@ class Pass {
         std::fill(answer_.gradient, answer_.gradient + request_.n_queries * table_.n_classifiers, 0.0);
         const double scale = 1.0 / static_cast<double>(table_.n_samples);
         for (size_t c = 0; c < partition_.chunks().size(); ++c) {
-            const double* sums = partials_.data() + c * sums_;
+            const double* sums = partials_.get() + c * sums_;
             for (int64_t q = 0; q < request_.n_queries; ++q) answer_.value[q] += sums[q];
             for (int64_t i = 0; i < request_.n_queries * table_.n_classifiers; ++i) {
                 answer_.gradient[i] += sums[request_.n_queries + i];
@@ -240,7 +242,7 @@ class Pass {
     Partition partition_;
     const Kernel& kernel_;
     size_t sums_;
-    std::vector<double> partials_;
+    std::unique_ptr<double[]> partials_;  // of the chunks; each is cleared when it is begun
     std::atomic<size_t> next_chunk_{0};
     std::atomic<bool> stopped_{false}, finite_{true};
     std::chrono::steady_clock::time_point next_poll_;
