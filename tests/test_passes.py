@@ -36,7 +36,7 @@ LENGTHS = [
 @pytest.mark.parametrize("storage", STORAGES)
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_every_answer_agrees_with_the_specification(layout, storage, isa):
-    for seed in range(4):
+    for seed in range(3):
         drawn = draw_case(np.random.default_rng([seed, len(layout)]), storage, layout)
         check(drawn)
         check(drawn, float64_scores=True)
@@ -44,7 +44,7 @@ def test_every_answer_agrees_with_the_specification(layout, storage, isa):
 
 @pytest.mark.parametrize("storage", STORAGES)
 def test_every_answer_on_ragged_tables_agrees_with_the_specification(storage, isa):
-    for seed in range(15):
+    for seed in range(10):
         drawn = draw_case(np.random.default_rng(seed), storage)
         check(drawn)
         check(drawn, float64_scores=True)
@@ -83,10 +83,10 @@ def test_samples_of_every_length_agree_with_the_specification(storage, isa):
 
 
 @pytest.mark.parametrize("storage", STORAGES)
-@pytest.mark.parametrize("n_classifiers", [1, 2, 6, 7, 12, 13, 32, 33, 64, 65, 128, 257, 1024])
+@pytest.mark.parametrize("n_classifiers", [1, 2, 7, 12, 13, 33, 64, 257, 1024])
 def test_tables_of_1_to_1024_classifiers_agree_with_the_specification(n_classifiers, storage, isa):
     rng = np.random.default_rng(n_classifiers)
-    for n_attacks in (3, 40, 1100):
+    for n_attacks in (3, 40, 700):
         losses = rng.random((n_classifiers, 2, n_attacks)).astype(STORAGES[storage])
         drawn = case(losses, rng.dirichlet(np.ones(n_classifiers), 3), [0.0, 0.01, 1e3])
         check(drawn)
