@@ -68,17 +68,19 @@ struct BlockKernel {
 
     static bool fits_fused(const Segments<Score>& samples) {
         const Workspace& work = samples.work;
-        const bool wants_best = work.answer->best_attack || work.answer->best_row;
-        return work.table->n_classifiers <= (work.score_only ? kMostFusedPlanes : kMostFusedSoftPlanes) &&
-               !samples.block.prior && (work.score_only || !wants_best) && !samples.short_samples() &&
+        const int most = work.score_only ? kMostFusedPlanes : kMostFusedSoftPlanes;
+        return work.table->n_classifiers <= most && !samples.block.prior && !samples.short_samples() &&
                samples.all_fill_a_vector();
     }
     static void answer_fused(const Rows<Score, Stored>& rows, const Segments<Score>& query) {
         Workspace& work = query.work;
         const Score* query_weights = weights(work) + query.query * rows.n_planes;
-        if (query.temperature(0) == 0) {
+        const bool worst_case = query.temperature(0) == 0;
+        if (worst_case || work.answer->best_attack || work.answer->best_row) {
             best_attacks_fused<Score, Stored>(rows, query, query_weights);
             hand_out_best(rows, query);
+        }
+        if (worst_case) {
             query.values_from_maxima();
             add_best_rows(rows, query);
         } else {
@@ -125,20 +127,22 @@ struct BlockKernel {
         int64_t k = 0;
         for (; k + 4 <= rows.n_planes; k += 4) {
             const Stored *a = rows.plane(k), *b = rows.plane(k + 1), *c = rows.plane(k + 2), *d = rows.plane(k + 3);
-            Score sum[4] = {0, 0, 0, 0};
+            double sum[4] = {0, 0, 0, 0};
             for (int s = 0; s < n; ++s) {
                 const int row = work.best[s];
-                sum[0] += weight[s] * static_cast<Score>(to_float(a[row]));
-                sum[1] += weight[s] * static_cast<Score>(to_float(b[row]));
-                sum[2] += weight[s] * static_cast<Score>(to_float(c[row]));
-                sum[3] += weight[s] * static_cast<Score>(to_float(d[row]));
+                sum[0] += static_cast<double>(weight[s] * static_cast<Score>(to_float(a[row])));
+                sum[1] += static_cast<double>(weight[s] * static_cast<Score>(to_float(b[row])));
+                sum[2] += static_cast<double>(weight[s] * static_cast<Score>(to_float(c[row])));
+                sum[3] += static_cast<double>(weight[s] * static_cast<Score>(to_float(d[row])));
             }
-            for (int p = 0; p < 4; ++p) gradient[k + p] += static_cast<double>(sum[p]);
+            for (int p = 0; p < 4; ++p) gradient[k + p] += sum[p];
         }
         for (; k < rows.n_planes; ++k) {
-            Score sum = 0;
-            for (int s = 0; s < n; ++s) sum += weight[s] * static_cast<Score>(to_float(rows.plane(k)[work.best[s]]));
-            gradient[k] += static_cast<double>(sum);
+            double sum = 0;
+            for (int s = 0; s < n; ++s) {
+                sum += static_cast<double>(weight[s] * static_cast<Score>(to_float(rows.plane(k)[work.best[s]])));
+            }
+            gradient[k] += sum;
         }
     }
 
