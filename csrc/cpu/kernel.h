@@ -15,7 +15,7 @@ namespace mixsolve {
 constexpr int kMaxBlockRows = 4096;
 constexpr int kBufferRows = kMaxBlockRows + 64;  // a vector may be written past the last row
 constexpr int kQueryGroup = 4;                   // queries scored together
-constexpr int kQueriesBetweenPolls = 64;
+constexpr int kQueriesBetweenPolls = 16;
 
 struct Block {
     const char* data;      // first row in plane 0
