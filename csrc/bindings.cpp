@@ -9,6 +9,10 @@
 #include <memory>
 #include <thread>
 
+#if defined(__unix__) || defined(__APPLE__)
+#include <pthread.h>
+#endif
+
 #include "cpu/dispatch.h"
 #include "cpu/scan.h"
 #include "cpu/thread_pool.h"
@@ -125,17 +129,22 @@ struct Cancelled : std::runtime_error {
     Cancelled() : std::runtime_error("the pass was cancelled") {}
 };
 
-// Python handles signals in the main thread; other threads need not wait for the interpreter to look for them.
-bool in_main_thread() {
-    const auto threading = py::module_::import("threading");
-    return threading.attr("get_ident")().equal(threading.attr("main_thread")().attr("ident"));
+// Python handles signals in its main thread; other threads need not wait for the interpreter to look for them. Kept
+// here, since asking would run Python code, which may be the end of a thread while the interpreter is torn down.
+std::atomic<unsigned long> main_thread{0};
+
+void know_main_thread() {
+    main_thread = py::module_::import("threading").attr("main_thread")().attr("ident").cast<unsigned long>();
+#if defined(__unix__) || defined(__APPLE__)
+    pthread_atfork(nullptr, nullptr, [] { main_thread = PyThread_get_thread_ident(); });
+#endif
 }
 
 // Runs `call(interrupted)` without the interpreter, until a signal handler raises or the token is cancelled.
 template <class Call>
 void run_interruptibly(const CancelToken* cancel, const Call& call) {
     bool raised = false;
-    const std::function<bool()> interrupted = [&raised, cancel, signals = in_main_thread()] {
+    const std::function<bool()> interrupted = [&raised, cancel, signals = PyThread_get_thread_ident() == main_thread] {
         if (signals && !raised && !(cancel && cancel->cancelled)) {
             const py::gil_scoped_acquire acquire;
             raised = PyErr_CheckSignals() != 0;
@@ -258,6 +267,7 @@ double read_seconds(const py::array& array, int threads, const std::string& how)
 
 PYBIND11_MODULE(_native, module) {
     module.doc() = "The compiled pass of mixsolve. Use mixsolve.passes.";
+    know_main_thread();
     module.attr("PER_SAMPLE") = kPerSample;
     module.attr("BEST_ATTACK") = kBestAttack;
     module.attr("BEST_ROW") = kBestRow;
