@@ -179,7 +179,7 @@ def read_with_too_little_memory():
     with open("/proc/self/statm") as pages:
         used = int(pages.read().split()[0]) * PAGE
     failures = 0
-    for more in range(0, 100 * MEGABYTE, MEGABYTE // 4):
+    for more in range(0, 100 * MEGABYTE, MEGABYTE // 16):
         resource.setrlimit(resource.RLIMIT_AS, (used + more, resource.RLIM_INFINITY))
         try:
             value = run_pass(table, weights, 0.1, threads=3).value
