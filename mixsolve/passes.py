@@ -99,7 +99,7 @@ def run_pass(
     Raises
     ------
     ValueError
-        If a loss is not finite, naming the first, or the scores overflow float64.
+        If a loss is not finite, naming the first, or sums overflow float64.
     """
     query_weights = np.ascontiguousarray(weights, dtype=np.float64)
     query_temperature = np.ascontiguousarray(
@@ -110,9 +110,7 @@ def run_pass(
         query_temperature = np.where(
             query_temperature > 0, np.maximum(query_temperature, _SMALLEST_TEMPERATURE), 0.0
         )
-    want = (
-        _native.PER_SAMPLE * per_sample + _native.BEST_ATTACK * best_attack + _native.BEST_ROW * best_row
-    )
+    want = _native.PER_SAMPLE * per_sample + _native.BEST_ATTACK * best_attack + _native.BEST_ROW * best_row
     listed = None if samples is None else np.ascontiguousarray(samples, dtype=np.int64)
     float64 = float64_scores or _needs_float64(query_weights, query_temperature)
 
@@ -126,7 +124,9 @@ def run_pass(
         _raise_if_not_finite(table, cancel)
         found = answer(True)  # every loss is finite: float32 scores overflowed
         if not found["finite"]:
-            raise ValueError("`losses` and `weights` are so large that scores overflow float64; rescale the losses")
+            raise ValueError(
+                "`losses` and `weights` are so large that sums overflow float64; rescale the losses"
+            )
     return PassAnswer(
         value=found["value"],
         gradient=found["gradient"],

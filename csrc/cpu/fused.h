@@ -23,7 +23,7 @@ constexpr int kMostFusedSoftPlanes = kMostFusedPlanes < 4 ? kMostFusedPlanes : 4
 
 template <class Score, class Stored, int Planes>
 struct Fused {
-    static constexpr int kWidth = kLanes<Score>, kRun = kRunVectors * kWidth;
+    static constexpr int kWidth = kLanes<Score>, kRun = 2 * kRunVectors * kWidth;
     static constexpr int kAhead = 4096;  // bytes of each plane: far enough for memory, near enough for the caches
     static constexpr Score kLargestExponent = 60;  // 2^60 times the attacks of a sample is no overflow
 
@@ -87,9 +87,14 @@ struct Fused {
             const Vec<Score> factor = splat(query.weights()[s] / mass);
             MIXSOLVE_UNROLL
             for (int p = 0; p < Planes; ++p) total[p] = fma(factor, moment[p], total[p]);
+            if (s % kRunVectors == kRunVectors - 1 || s + 1 == block.n_segments) {
+                MIXSOLVE_UNROLL
+                for (int p = 0; p < Planes; ++p) {
+                    gradient[p] += static_cast<double>(lane_sum(total[p]));
+                    total[p] = splat(Score(0));
+                }
+            }
         }
-        MIXSOLVE_UNROLL
-        for (int p = 0; p < Planes; ++p) gradient[p] += static_cast<double>(lane_sum(total[p]));
         if (lane_sum(odd) != 0) query.work.finite = false;
     }
     Score first_scores(int s) const { return lane_max(score<true>(row_data(query.block.start[s]), kWidth)); }

@@ -41,7 +41,7 @@ template <class T>
 constexpr int kLanes = kVectorBytes / static_cast<int>(sizeof(T));
 
 // Sums in the score type are kept to so many additions per lane; what they add up to is added up in turn.
-constexpr int kRunVectors = 32;
+constexpr int kRunVectors = 16;
 
 template <class T>
 struct IntegerOf;
