@@ -72,7 +72,7 @@ def sensitivity(exact, weights, temperature, prior):
     return np.array([1.0, 1.0, 1.0 + 2 * spread / temperature])
 
 
-def assert_as_careful_as_numpy(isas, losses, weights, temperature, prior=None):
+def assert_as_careful_as_numpy(isas, losses, weights, temperature, prior=None, few_ulp=FEW_ULP):
     exact = np.asarray(losses, dtype=np.float64)
     truth = reference_pass(exact, weights, temperature, attack_prior=prior)
     per_sample, gradient = careful_float32(losses, weights, temperature, prior)
@@ -81,7 +81,7 @@ def assert_as_careful_as_numpy(isas, losses, weights, temperature, prior=None):
     )
     table = LossTable(losses, attack_prior=prior)
     found = run_pass(table, [weights], temperature, per_sample=True)
-    room = FEW_ULP * loss_scale(exact) * sensitivity(exact, weights, temperature, prior)
+    room = few_ulp * loss_scale(exact) * sensitivity(exact, weights, temperature, prior)
     assert_within(
         errors(found.per_sample[0], found.value[0], found.gradient[0], truth), FACTOR * careful + room
     )
@@ -111,6 +111,19 @@ def test_they_are_with_priors_and_on_narrow_storage(dtype, level, isas):
         # NumPy, too, loses a sample whose best attacks have a prior that float32 cannot divide by.
         prior = np.maximum(uneven, np.float32(1e-12))
         assert_as_careful_as_numpy(isas, losses, weights, level, prior)
+
+
+@pytest.mark.parametrize("level", [0.0, 0.01, 1.0, 10.0])
+@pytest.mark.parametrize("n_attacks", [1, 2, 8, 16, 40, 100, 1000])
+def test_they_are_where_many_numbers_are_equal(n_attacks, level, isas):
+    """Equal numbers are rounded alike: long float32 sums of them would drift by hundreds of ulp where others wander."""
+    for n_classifiers in (1, 4, 40):
+        for loss in (1 / 3, 0.123, 0.77777):
+            losses = np.full((n_classifiers, 4096 // n_attacks + 2, n_attacks), loss, dtype=np.float32)
+            losses[:, :, 1:] /= 2
+            weights = np.full(n_classifiers, 1 / n_classifiers)
+            # Twice as few: a large number meets up to sixteen small ones of half its ulp before the sum is put aside.
+            assert_as_careful_as_numpy(isas, losses, weights, level, few_ulp=2 * FEW_ULP)
 
 
 @pytest.mark.parametrize("level", LEVELS)
