@@ -48,13 +48,17 @@ struct IntegerOf;
 template <>
 struct IntegerOf<float> {
     using type = int32_t;
+    using bits = uint32_t;
 };
 template <>
 struct IntegerOf<double> {
     using type = int64_t;
+    using bits = uint64_t;
 };
 template <class T>
 using Mask = Vec<typename IntegerOf<T>::type>;
+template <class T>
+using Bits = Vec<typename IntegerOf<T>::bits>;  // where sums may wrap around
 
 template <class To, class From>
 MIXSOLVE_INLINE To bit_cast(const From& from) {

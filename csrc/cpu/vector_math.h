@@ -13,7 +13,7 @@ struct MathConstants;
 template <>
 struct MathConstants<float> {
     static constexpr int kExpTerms = 6, kLogTerms = 5, kMantissaBits = 23;
-    static constexpr int32_t kExponentBias = 127;
+    static constexpr uint32_t kExponentBias = 127;
     static constexpr float kSmallestExponent = -125.0f, kRoundToInteger = 12582912.0f;
     static constexpr float kExp2[kExpTerms] = {0.69314718802622878f, 0.24022650760568127f,  0.05550357114219078f,
                                                0.00961808255727785f, 0.001339086336467123f, 0.0001545316294512069f};
@@ -22,7 +22,7 @@ struct MathConstants<float> {
 template <>
 struct MathConstants<double> {
     static constexpr int kExpTerms = 11, kLogTerms = 11, kMantissaBits = 52;
-    static constexpr int64_t kExponentBias = 1023;
+    static constexpr uint64_t kExponentBias = 1023;
     static constexpr double kSmallestExponent = -1021.0, kRoundToInteger = 6755399441055744.0;
     static constexpr double kExp2[kExpTerms] = {
         0.69314718055994530942,   0.2402265069591009822,     0.055504108664821594339,    0.0096181291076068885273,
@@ -44,13 +44,12 @@ struct ScaledExp {
 template <class T>
 MIXSOLVE_INLINE ScaledExp<T> exp2_parts(Vec<T> x) {
     using C = MathConstants<T>;
-    using Integer = typename IntegerOf<T>::type;
     x = vmax(x, splat(C::kSmallestExponent));
     const Vec<T> whole = round_nearest(x);
     const Vec<T> fraction = x - whole;
     Vec<T> polynomial = splat(C::kExp2[C::kExpTerms - 1]);
     for (int term = C::kExpTerms - 2; term >= 0; --term) polynomial = fma(polynomial, fraction, splat(C::kExp2[term]));
-    const Mask<T> exponent = __builtin_convertvector(whole, Vec<Integer>);
+    const Bits<T> exponent = bit_cast<Bits<T>>(__builtin_convertvector(whole, Mask<T>));
     return {bit_cast<Vec<T>>((exponent + C::kExponentBias) << C::kMantissaBits), polynomial * fraction};
 }
 
@@ -66,7 +65,7 @@ MIXSOLVE_INLINE Vec<T> exp2_negative(Vec<T> d, Vec<T> scale, Vec<T> smallest) {
     Vec<T> polynomial = splat(C::kExp2[C::kExpTerms - 1]);
     for (int term = C::kExpTerms - 2; term >= 0; --term) polynomial = fma(polynomial, fraction, splat(C::kExp2[term]));
     polynomial = fma(polynomial, fraction, splat(T(1)));
-    return bit_cast<Vec<T>>(bit_cast<Mask<T>>(polynomial) + (bit_cast<Mask<T>>(shifted) << C::kMantissaBits));
+    return bit_cast<Vec<T>>(bit_cast<Bits<T>>(polynomial) + (bit_cast<Bits<T>>(shifted) << C::kMantissaBits));
 }
 // The smallest d whose power is not subnormal: below it, the power stays what it is there.
 template <class T>
@@ -78,12 +77,11 @@ MIXSOLVE_INLINE T smallest_argument(T scale) {
 template <class T>
 MIXSOLVE_INLINE Vec<T> log_positive(Vec<T> x) {
     using C = MathConstants<T>;
-    using Integer = typename IntegerOf<T>::type;
-    const Mask<T> bits = bit_cast<Mask<T>>(x);
-    const Mask<T> root_half = bit_cast<Mask<T>>(splat(T(0.70710678118654752440)));
-    const Mask<T> exponent = (bits - root_half) >> C::kMantissaBits;
-    const Vec<T> mantissa = bit_cast<Vec<T>>(bits - (exponent << C::kMantissaBits));
-    const Vec<T> e = __builtin_convertvector(static_cast<Vec<Integer>>(exponent), Vec<T>);
+    const Bits<T> bits = bit_cast<Bits<T>>(x);
+    const Bits<T> root_half = bit_cast<Bits<T>>(splat(T(0.70710678118654752440)));
+    const Mask<T> exponent = bit_cast<Mask<T>>(bits - root_half) >> C::kMantissaBits;
+    const Vec<T> mantissa = bit_cast<Vec<T>>(bits - (bit_cast<Bits<T>>(exponent) << C::kMantissaBits));
+    const Vec<T> e = __builtin_convertvector(exponent, Vec<T>);
     const Vec<T> z = (mantissa - T(1)) / (mantissa + T(1));
     const Vec<T> z2 = z * z;
     Vec<T> series = splat(T(1) / T(2 * C::kLogTerms + 1));
