@@ -16,7 +16,7 @@ PACKAGE = ROOT / "mixsolve"
 # Lowest first: a part imports from its own layer and from those before it.
 LAYERS = (
     ("_native", "documents", "inputs", "reference", "results", "simplex", "storage"),
-    ("row_attack", "table"),
+    ("master", "row_attack", "table"),
     ("passes",),
     ("strategy",),
     ("matrix_game", "responses"),

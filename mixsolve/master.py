@@ -1,0 +1,247 @@
+"""The master of row generation: the worst case over a core of rows, as one small linear programme.
+
+A core holds a few rows of every sample; ``min over the simplex of sum_i share_i max_j <w, row_ij>`` is solved to
+a given gap, with the bounds that its own solutions prove. Both are recomputed from the rows: no solver's word is taken
+for them.
+"""
+
+from __future__ import annotations
+
+import enum
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mixsolve.inputs import real_array
+from mixsolve.simplex import project_to_simplex
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+    from mixsolve import _native
+
+__all__ = ["CoreSolution", "CoreStatus", "solve_core", "solve_core_by_highs"]
+
+DUAL_THRESHOLD = 1e-9
+"""Duals below this part of their sample's share are set to zero."""
+
+SHARE_TOLERANCE = 1e-9
+"""How far from 1 the sum of the shares may be."""
+
+
+class CoreStatus(enum.Enum):
+    """What ended the solve of a core."""
+
+    OPTIMAL = "the gap is at most what was asked for"
+    STALLED = "progress stopped before the gap was reached"
+    ITERATION_LIMIT = "the iteration limit came first"
+    CANCELLED = "the cancel token was set"
+
+
+@dataclass(frozen=True, eq=False)
+class CoreSolution:
+    """A mixture, a strategy of the attacker on the core, and the bounds that they prove."""
+
+    weights: NDArray[np.float64]
+    """(n_classifiers,) on the simplex."""
+    duals: NDArray[np.float64]
+    """(n_rows,) >= 0, summing to its share over every sample: the attacker's probabilities times the shares."""
+    value: float
+    """``sum_i share_i max_j <weights, row_ij>``, in units of the losses: an upper bound for the core."""
+    lower_bound: float
+    """``min_k sum_r duals_r rows_rk``: a lower bound for the core and for every table that holds these rows."""
+    iterations: int
+    status: CoreStatus
+
+    @property
+    def gap(self) -> float:
+        """``value - lower_bound``; rounding may make it negative by a few ulp of the losses."""
+        return self.value - self.lower_bound
+
+
+def solve_core(
+    rows: ArrayLike,
+    offsets: ArrayLike,
+    share: ArrayLike,
+    *,
+    gap: float,
+    threads: int | None = None,
+    cancel: _native.CancelToken | None = None,
+    iteration_limit: int = 100,
+) -> CoreSolution:
+    """Solve ``min_w sum_i share_i max_j <w, row_ij>`` over the simplex to an absolute gap.
+
+    ``lower_bound <= core value <= value`` up to rounding, whatever the status.
+
+    Parameters
+    ----------
+    rows : array of float64, (n_rows, n_classifiers)
+        Finite losses, one row an attack of a sample; any units.
+    offsets : array of int64, (n_samples + 1,)
+        Sample i owns ``rows[offsets[i]:offsets[i + 1]]``, at least one row.
+    share : array of float64, (n_samples,)
+        Weights of the samples, >= 0, summing to 1.
+    gap : float
+        >= 0, in units of the losses: stop when ``value - lower_bound`` is at most this.
+    threads : int, optional
+        At most this many threads; all processors by default. The answer does not depend on it.
+    cancel : CancelToken, optional
+        ``cancel.cancel()`` ends the solve with what it has.
+    iteration_limit : int
+        >= 1.
+
+    Returns
+    -------
+    CoreSolution
+
+    Raises
+    ------
+    TypeError, ValueError
+        Naming the argument, what is required and what was given.
+    """
+    core = _checked(rows, offsets, share, gap, threads, iteration_limit)
+    return _by_highs(core, gap, cancel)
+
+
+def solve_core_by_highs(
+    rows: ArrayLike,
+    offsets: ArrayLike,
+    share: ArrayLike,
+    *,
+    gap: float,
+    cancel: _native.CancelToken | None = None,
+) -> CoreSolution:
+    """The same by SciPy's HiGHS: slower, and as accurate as its feasibility tolerance of 1e-10 allows.
+
+    Arguments, result and errors are those of `solve_core`. A solve that has begun cannot be cancelled.
+    """
+    return _by_highs(_checked(rows, offsets, share, gap, None, 1), gap, cancel)
+
+
+@dataclass(frozen=True, eq=False)
+class _Core:
+    """Checked arguments."""
+
+    rows: NDArray[np.float64]
+    offsets: NDArray[np.int64]
+    share: NDArray[np.float64]
+
+    @property
+    def owner(self) -> NDArray[np.int64]:
+        """(n_rows,) the sample of every row."""
+        return np.repeat(np.arange(self.share.size), np.diff(self.offsets))
+
+    def value(self, weights: NDArray[np.float64]) -> float:
+        worst: NDArray[np.float64] = np.maximum.reduceat(self.rows @ weights, self.offsets[:-1])
+        return math.fsum(self.share * worst)
+
+    def lower_bound(self, duals: NDArray[np.float64]) -> float:
+        return float((duals @ self.rows).min())
+
+    def repaired(
+        self, duals: NDArray[np.float64], weights: NDArray[np.float64], threshold: float
+    ) -> NDArray[np.float64]:
+        """Duals made non-negative, cut off below the threshold and scaled to sum to the shares.
+
+        A sample left without any gives its share to its worst row.
+        """
+        starts = self.offsets[:-1]
+        counts = np.diff(self.offsets)
+        mass = np.maximum(duals, 0.0)
+        total = np.add.reduceat(mass, starts)
+        lost = np.flatnonzero(~(total > 0.5 * self.share))
+        for sample in lost[self.share[lost] > 0].tolist():
+            own = slice(offset := self.offsets[sample], self.offsets[sample + 1])
+            mass[own] = 0.0
+            mass[offset + np.argmax(self.rows[own] @ weights)] = 1.0
+        total = np.add.reduceat(mass, starts)
+        mass[mass < threshold * np.repeat(total, counts)] = 0.0
+        total = np.add.reduceat(mass, starts)
+        mass *= np.repeat(np.divide(self.share, total, out=np.zeros_like(total), where=total > 0), counts)
+        return mass
+
+
+def _by_highs(core: _Core, gap: float, cancel: _native.CancelToken | None) -> CoreSolution:
+    n_classifiers = core.rows.shape[1]
+    weights = np.full(n_classifiers, 1 / n_classifiers)
+    duals = np.zeros(core.rows.shape[0])
+    iterations = 0
+    cancelled = cancel is not None and cancel.cancelled
+    if not cancelled:
+        found = _linear_programme(core)
+        iterations = int(found.nit)
+        if found.x is not None and np.isfinite(found.x).all():
+            weights = project_to_simplex(np.maximum(found.x[:n_classifiers], 0.0))
+        if found.ineqlin.marginals is not None and np.isfinite(found.ineqlin.marginals).all():
+            duals = -found.ineqlin.marginals / core.share.size
+    duals = core.repaired(duals, weights, DUAL_THRESHOLD)
+    value, lower = core.value(weights), core.lower_bound(duals)
+    status = CoreStatus.OPTIMAL if value - lower <= gap else CoreStatus.STALLED
+    if cancelled:
+        status = CoreStatus.CANCELLED
+    return CoreSolution(weights, duals, value, lower, iterations, status)
+
+
+def _linear_programme(core: _Core) -> Any:
+    """Variables (w, v); the rows of every sample are shifted, all are scaled to unit range, the shares to mean 1."""
+    from scipy.optimize import linprog  # here: it takes as long to import as all of mixsolve
+    from scipy.sparse import csr_array, hstack
+
+    n_rows, n_classifiers = core.rows.shape
+    n_samples = core.share.size
+    owner = core.owner
+    shifted = core.rows - np.minimum.reduceat(core.rows.min(axis=1), core.offsets[:-1])[owner, None]
+    largest = float(shifted.max())
+    shifted /= 2.0 ** math.frexp(largest)[1] if largest > 0 else 1.0
+    pick = csr_array((-np.ones(n_rows), (np.arange(n_rows), owner)), shape=(n_rows, n_samples))
+    return linprog(
+        np.concatenate([np.zeros(n_classifiers), core.share * n_samples]),
+        A_ub=hstack([csr_array(shifted), pick], format="csr"),
+        b_ub=np.zeros(n_rows),
+        A_eq=hstack([np.ones((1, n_classifiers)), csr_array((1, n_samples))], format="csr"),
+        b_eq=[1.0],
+        bounds=[(0.0, None)] * n_classifiers + [(0.0, None)] * n_samples,
+        method="highs",
+        options={"primal_feasibility_tolerance": 1e-10, "dual_feasibility_tolerance": 1e-10},
+    )
+
+
+def _checked(
+    rows: ArrayLike,
+    offsets: ArrayLike,
+    share: ArrayLike,
+    gap: float,
+    threads: int | None,
+    iteration_limit: int,
+) -> _Core:
+    losses = np.ascontiguousarray(real_array(rows, "rows"), dtype=np.float64)
+    if losses.ndim != 2 or losses.size == 0:
+        raise ValueError(
+            f"`rows` must have shape (n_rows, n_classifiers), not empty; got shape {losses.shape}"
+        )
+    if not np.isfinite(losses).all():
+        where = tuple(int(index) for index in np.argwhere(~np.isfinite(losses))[0])
+        raise ValueError(f"`rows` must be finite; got {losses[where]} at {where}")
+    starts = np.ascontiguousarray(real_array(offsets, "offsets"))
+    if starts.dtype.kind not in "iu" or starts.ndim != 1 or starts.size < 2:
+        raise ValueError(
+            f"`offsets` must be at least two integers; got type {starts.dtype}, shape {starts.shape}"
+        )
+    starts = starts.astype(np.int64)
+    if starts[0] != 0 or starts[-1] != losses.shape[0] or np.any(np.diff(starts) < 1):
+        raise ValueError(
+            f"`offsets` must rise from 0 to the number of rows, {losses.shape[0]}; got {starts[0]} to {starts[-1]}"
+        )
+    weight = np.ascontiguousarray(real_array(share, "share"), dtype=np.float64)
+    if weight.shape != (starts.size - 1,):
+        raise ValueError(f"`share` must have shape ({starts.size - 1},); got shape {weight.shape}")
+    if not np.isfinite(weight).all() or weight.min() < 0 or abs(math.fsum(weight) - 1) > SHARE_TOLERANCE:
+        raise ValueError(f"`share` must be non-negative and sum to 1; got a sum of {weight.sum()}")
+    if not (np.isfinite(gap) and gap >= 0):
+        raise ValueError(f"`gap` must be finite and >= 0; got {gap!r}")
+    for name, given in (("threads", threads), ("iteration_limit", iteration_limit)):
+        if given is not None and (isinstance(given, bool) or int(given) != given or given < 1):
+            raise ValueError(f"`{name}` must be a positive integer; got {given!r}")
+    return _Core(losses, starts, weight)
