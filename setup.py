@@ -1,8 +1,8 @@
 """Builds the native module `mixsolve._native`; everything else about the package is in pyproject.toml.
 
 The sources under csrc/ are compiled by ninja from a build file written here: in parallel, and again only
-where a source, a header or a flag changed. `csrc/cpu/kernel.cpp` is compiled once per instruction set and
-chosen at run time, so that one build serves every processor of its family.
+where a source, a header or a flag changed. What is in KERNELS is compiled once per instruction set and chosen
+at run time, so that one build serves every processor of its family.
 
     python setup.py build_ext --inplace      # or: make build
 
@@ -25,7 +25,7 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 from setuptools.command.build_py import build_py
 
-KERNEL = "csrc/cpu/kernel.cpp"
+KERNELS = ["csrc/cpu/kernel.cpp", "csrc/dense_kernel.cpp"]
 SOURCES = sorted(path.as_posix() for path in Path("csrc").glob("**/*.cpp"))
 
 # No -march=native and no -ffast-math: a build ships to other machines, and sums keep their order.
@@ -98,8 +98,9 @@ def write_build_file(cxx: list[str], folder: Path) -> str:
     link = ["-bundle", "-undefined", "dynamic_lookup"] if sys.platform == "darwin" else ["-shared"]
     ldflags = ["-pthread", *shlex.split(os.environ.get("LDFLAGS", ""))]
 
-    objects = [(source, source, []) for source in SOURCES if source != KERNEL]
-    objects += [(KERNEL, f"{KERNEL}.{isa}", [f"-DMIXSOLVE_ISA={isa}", *isas[isa]]) for isa in isas]
+    objects = [(source, source, []) for source in SOURCES if source not in KERNELS]
+    for isa, isa_flags in isas.items():
+        objects += [(kernel, f"{kernel}.{isa}", [f"-DMIXSOLVE_ISA={isa}", *isa_flags]) for kernel in KERNELS]
     lines = [
         f"builddir = {escape(folder)}",
         RULES.format(cxx=join(cxx), flags=join(flags), link=join(link), ldflags=join(ldflags)),

@@ -17,6 +17,7 @@
 #include "cpu/scan.h"
 #include "cpu/thread_pool.h"
 #include "dlpack_import.h"
+#include "master_bindings.h"
 #include "passes.h"
 
 namespace py = pybind11;
@@ -294,4 +295,12 @@ PYBIND11_MODULE(_native, module) {
     module.def("available_isas", &mixsolve::available_isas);
     module.def("isa", &mixsolve::current_isa);
     module.def("set_isa", &mixsolve::set_isa, py::arg("name"));
+
+    mixsolve::bind_master(module, [](const py::object& cancel, const auto& call) {
+        const auto token = cancel.is_none() ? nullptr : cancel.cast<std::shared_ptr<CancelToken>>();
+        try {
+            run_interruptibly(token.get(), call);
+        } catch (const Cancelled&) {  // the answer says so
+        }
+    });
 }
