@@ -31,7 +31,7 @@ class TaskRunner {
             }
         };
         const int workers = small ? 1 : static_cast<int>(std::min<int64_t>(threads_, tasks));
-        run_on_threads(workers, serve, [this] { poll(); });
+        run_on_threads(workers, std::ref(serve), [this] { poll(); });  // by reference: no allocation
     }
 
     void poll() {

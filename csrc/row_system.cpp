@@ -12,8 +12,8 @@ constexpr int64_t kPartialBudget = 1 << 20;  // doubles in partial matrices
 StepSums joined(const std::vector<StepSums>& parts) {
     StepSums all;
     for (const StepSums& part : parts) {
-        all.primal = std::min(all.primal, part.primal);
-        all.dual = std::min(all.dual, part.dual);
+        all.primal = std::max(all.primal, part.primal);
+        all.dual = std::max(all.dual, part.dual);
         all.r_dy += part.r_dy;
         all.dr_y += part.dr_y;
         all.dr_dy += part.dr_dy;
@@ -141,7 +141,8 @@ void RowSystem::assess_group(int64_t group, const double* w, double primal_step,
             total += d_[j];
             e_sum += e_[j];
         }
-        for (int64_t j = begin; j < end; ++j) one_[j] = e_[j] - d_[j] * (e_sum / total);
+        const double ratio = e_sum / total;
+        for (int64_t j = begin; j < end; ++j) one_[j] = e_[j] - d_[j] * ratio;
         total_[i] = total;
         e_sum_[i] = e_sum;
         sums.worst += core_.weight[i] * worst;
@@ -206,6 +207,34 @@ void RowSystem::form_matrix(Doubles& matrix) {
     });
 }
 
+void RowSystem::multiply(const double* x, double* out) {
+    tasks_.run(groups(), small(), [&](int64_t group, int) { multiply_group(group, x); });
+    add_up(vectors_, 0, out);
+}
+
+void RowSystem::multiply_group(int64_t group, const double* x) {
+    const int64_t first = core_.start[group_[group]], end_row = core_.start[group_[group + 1]];
+    const double* rows = &core_.rows[first * core_.stride];
+    dense_.dots(rows, end_row - first, core_.stride, x, &u_[first]);
+    for (int64_t i = group_[group]; i < group_[group + 1]; ++i) {
+        const int64_t begin = core_.start[i], end = core_.start[i + 1];
+        const int64_t heaviest = std::max_element(&d_[begin], &d_[begin] + (end - begin)) - &d_[0];
+        double mean = 0, others = 0;
+        for (int64_t j = begin; j < end; ++j) mean += d_[j] * (u_[j] - u_[heaviest]);
+        mean = mean / total_[i];
+        const double base = u_[heaviest];
+        for (int64_t j = begin; j < end; ++j) {
+            u_[j] = d_[j] * ((u_[j] - base) - mean);
+            if (j != heaviest) others += u_[j];
+        }
+        u_[heaviest] = -others;  // they add up to zero, and this one alone may be a difference of large numbers
+    }
+    double* const out[2] = {part(vectors_, group, 0), part(vectors_, group, 1)};
+    std::fill(out[0], out[0] + 2 * core_.stride, 0.0);
+    const double* const coefficient[2] = {&u_[first], &u_[first]};
+    dense_.add_rows(rows, end_row - first, core_.stride, coefficient, out);
+}
+
 StepSums RowSystem::predict(const double* dw, double* per_mu, double* second_order) {
     tasks_.run(groups(), small(), [&](int64_t group, int) { predict_group(group, dw); });
     add_up(vectors_, 0, per_mu);
@@ -236,9 +265,10 @@ void RowSystem::predict_group(int64_t group, const double* dw) {
     stepped_[group] = sums;
     // the coefficients h of both parts, in place of dr and dy, which are not needed any more
     for (int64_t i = group_[group]; i < group_[group + 1]; ++i) {
+        const double per_mu = per_mu_sum_[i] / total_[i], second = second_sum_[i] / total_[i];
         for (int64_t j = core_.start[i]; j < core_.start[i + 1]; ++j) {
-            dr_[j] = one_[j] - d_[j] * (per_mu_sum_[i] / total_[i]);
-            dy_[j] = two_[j] - d_[j] * (second_sum_[i] / total_[i]);
+            dr_[j] = one_[j] - d_[j] * per_mu;
+            dy_[j] = two_[j] - d_[j] * second;
         }
     }
     double* const out[2] = {part(vectors_, group, 0), part(vectors_, group, 1)};
@@ -247,19 +277,19 @@ void RowSystem::predict_group(int64_t group, const double* dw) {
     dense_.add_rows(rows, end_row - first, core_.stride, coefficient, out);
 }
 
-StepSums RowSystem::correct(const double* dw, double mu, double correction) {
-    tasks_.run(groups(), small(), [&](int64_t group, int) { correct_group(group, dw, mu, correction); });
+StepSums RowSystem::correct(const double* dw, double mu) {
+    tasks_.run(groups(), small(), [&](int64_t group, int) { correct_group(group, dw, mu); });
     return joined(stepped_);
 }
 
-void RowSystem::correct_group(int64_t group, const double* dw, double mu, double correction) {
+void RowSystem::correct_group(int64_t group, const double* dw, double mu) {
     const int64_t first = core_.start[group_[group]], end_row = core_.start[group_[group + 1]];
     dense_.dots(&core_.rows[first * core_.stride], end_row - first, core_.stride, dw, &u_[first]);
     StepSums sums;
     for (int64_t i = group_[group]; i < group_[group + 1]; ++i) {
-        double moved = e_sum_[i] + mu * per_mu_sum_[i] + correction * second_sum_[i];
+        double moved = e_sum_[i] + mu * per_mu_sum_[i] + second_sum_[i];
         for (int64_t j = core_.start[i]; j < core_.start[i + 1]; ++j) {
-            dy_[j] = e_[j] + mu * one_[j] + correction * two_[j];
+            dy_[j] = e_[j] + mu * one_[j] + two_[j];
             moved += d_[j] * u_[j];
         }
         dv_[i] = moved / total_[i];
@@ -272,8 +302,8 @@ void RowSystem::step_of(int64_t i, double dv, const double* e, double* dr, doubl
     for (int64_t j = core_.start[i]; j < core_.start[i + 1]; ++j) {
         dr[j] = dv - u_[j] + p_[j];
         dy[j] = e[j] - d_[j] * (dv - u_[j]);
-        if (dr[j] < 0) sums.primal = std::min(sums.primal, -r_[j] / dr[j]);
-        if (dy[j] < 0) sums.dual = std::min(sums.dual, -y_[j] / dy[j]);
+        sums.primal = std::max(sums.primal, -dr[j] / r_[j]);  // without branches: their outcome is anyone's guess
+        sums.dual = std::max(sums.dual, -dy[j] / y_[j]);
         sums.r_dy += r_[j] * dy[j];
         sums.dr_y += dr[j] * y_[j];
         sums.dr_dy += dr[j] * dy[j];

@@ -28,7 +28,7 @@ struct Assessment {
 
 // How far a step goes, and what it makes of sum (r + a dr)(y + b dy).
 struct StepSums {
-    double primal = 1e300, dual = 1e300;  // largest steps that keep r and y >= 0
+    double primal = 0, dual = 0;  // 1 / the largest steps that keep r and y >= 0
     double r_dy = 0, dr_y = 0, dr_dy = 0;
 };
 
@@ -46,8 +46,12 @@ class RowSystem {
     // The predictor's step, and the two parts of the corrector's f: per unit of mu, and of second order.
     StepSums predict(const double* dw, double* per_mu, double* second_order);
 
-    // The step that aims at products `mu`, with the predictor's second-order term times `correction`.
-    StepSums correct(const double* dw, double mu, double correction);
+    // The step that aims at products `mu`, with the predictor's second-order term.
+    StepSums correct(const double* dw, double mu);
+
+    // out = H x from the rows themselves: right to rounding of <row, x>, where the matrix is to rounding of its own
+    // size.
+    void multiply(const double* x, double* out);
 
     const Doubles& duals() const { return y_; }
     int64_t groups() const { return static_cast<int64_t>(group_.size()) - 1; }
@@ -60,8 +64,9 @@ class RowSystem {
     void assess_group(int64_t group, const double* w, double primal_step, double dual_step);
     void spread_group(int64_t group, Doubles& mean, double* panels, bool flush, double* matrix);
     void form_matrix(Doubles& matrix);
+    void multiply_group(int64_t group, const double* x);
     void predict_group(int64_t group, const double* dw);
-    void correct_group(int64_t group, const double* dw, double mu, double correction);
+    void correct_group(int64_t group, const double* dw, double mu);
     void step_of(int64_t sample, double e_sum, const double* e, double* dr, double* dy, StepSums& sums) const;
     void add_up(const Doubles& partial, int which, double* out) const;
     double* part(Doubles& partial, int64_t group, int which) const {
