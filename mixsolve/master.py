@@ -237,7 +237,7 @@ def _linear_programme(core: _Core) -> Any:
         b_ub=np.zeros(n_rows),
         A_eq=hstack([np.ones((1, n_classifiers)), csr_array((1, n_samples))], format="csr"),
         b_eq=[1.0],
-        bounds=[(0.0, None)] * n_classifiers + [(0.0, None)] * n_samples,
+        bounds=[(0.0, None)] * n_classifiers + [(None, None)] * n_samples,
         method="highs",
         options={"primal_feasibility_tolerance": 1e-10, "dual_feasibility_tolerance": 1e-10},
     )
@@ -272,8 +272,12 @@ def _checked(
     weight = np.ascontiguousarray(real_array(share, "share"), dtype=np.float64)
     if weight.shape != (starts.size - 1,):
         raise ValueError(f"`share` must have shape ({starts.size - 1},); got shape {weight.shape}")
-    if not np.isfinite(weight).all() or weight.min() < 0 or abs(math.fsum(weight) - 1) > SHARE_TOLERANCE:
-        raise ValueError(f"`share` must be non-negative and sum to 1; got a sum of {weight.sum()}")
+    if not np.isfinite(weight).all() or weight.min() < 0:
+        raise ValueError(f"`share` must be finite and non-negative; got {weight.min()}")
+    if abs(math.fsum(weight) - 1) > SHARE_TOLERANCE:
+        raise ValueError(
+            f"`share` must sum to 1 within {SHARE_TOLERANCE:g}; got a sum of {math.fsum(weight)}"
+        )
     if not (np.isfinite(gap) and gap >= 0):
         raise ValueError(f"`gap` must be finite and >= 0; got {gap!r}")
     for name, given in (("threads", threads), ("iteration_limit", iteration_limit)):
