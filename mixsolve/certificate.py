@@ -12,6 +12,7 @@ classifier, and the matrix game over all of them gives the best lower bound that
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -41,6 +42,10 @@ class Queries:
     """(K, n_classifiers) any finite weights."""
     level: NDArray[np.float64]
     """(K,) >= 0."""
+    float64: bool = False
+    """Ask for float64 scores now; every later pass of the solve has them too."""
+    visit: Callable[[int, PassAnswer], None] | None = None
+    """Called with the first sample and the answer for each block of samples, per sample and with best rows."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,7 +89,7 @@ class Certificate:
         """The classifiers' answer to the attacker's best strategy: a mixture worth trying."""
         self._proved = self.best
         self._responses = Responses(n_classifiers, self.unit, citable=citable)
-        self._offered: tuple[AttackStrategy, float] | None = None
+        self._offered: tuple[Callable[[], AttackStrategy], float] | None = None
 
     @property
     def upper(self) -> float:
@@ -139,8 +144,21 @@ class Certificate:
             self.lower = max(self.lower, float(payoff.min(axis=1).max()))
         return found[0] if found else None
 
-    def offer(self, attack: AttackStrategy, lower: float) -> None:
-        """Take in a strategy found by other means, with the bound that it proves in float64."""
+    @property
+    def has_candidate(self) -> bool:
+        """Whether a mixture was evaluated."""
+        return math.isfinite(self.best.value)
+
+    @property
+    def has_offer(self) -> bool:
+        """Whether a strategy was found by other means than the responses."""
+        return self._offered is not None
+
+    def offer(self, attack: Callable[[], AttackStrategy], lower: float) -> None:
+        """Take in a strategy found by other means, with the bound that it proves in float64.
+
+        `attack` writes the strategy down, once it is wanted.
+        """
         if self._offered is None or lower > self._offered[1]:
             self._offered = attack, lower
         self.lower = max(self.lower, lower)
@@ -200,7 +218,7 @@ class Certificate:
         """The strategy that proves `lower`; None where it cannot be written down."""
         if self._offer_wins:
             assert self._offered is not None
-            return self._offered[0]
+            return self._offered[0]()
         return self._responses.strategy()
 
     @property

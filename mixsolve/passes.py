@@ -121,7 +121,7 @@ def run_pass(
 
     found = answer(float64)
     if not found["finite"]:
-        _raise_if_not_finite(table, cancel)
+        raise_if_not_finite(table, cancel)
         found = answer(True)  # every loss is finite: float32 scores overflowed
         if not found["finite"]:
             raise ValueError(
@@ -302,7 +302,8 @@ def _needs_float64(weights: NDArray[np.float64], temperature: NDArray[np.float64
     return bool(extreme or np.abs(weights).max() > _FLOAT32_SAFE)
 
 
-def _raise_if_not_finite(table: LossTable, cancel: _native.CancelToken | None) -> None:
+def raise_if_not_finite(table: LossTable, cancel: _native.CancelToken | None = None) -> None:
+    """Raise ValueError naming the table's first loss that is not finite, if there is one."""
     odd = _native.first_nonfinite(table.native, cancel)
     if odd is None:
         return

@@ -185,6 +185,19 @@ class LossTable:
             prior /= np.repeat(self._prior_total[first:last], counts)
         return SampleBlock(losses, np.cumsum(counts) - counts, prior)
 
+    def excerpt(self, samples: NDArray[np.int64]) -> LossTable:
+        """A compact copy of some samples without the prior; bfloat16 as float32, the others as they are stored."""
+        counts = self.attack_counts[samples]
+        if self.row_offsets is None:
+            losses, offsets = np.take(self.array, samples, axis=1), None
+        else:
+            offsets = np.concatenate([[0], np.cumsum(counts)])
+            within = np.arange(offsets[-1]) - np.repeat(offsets[:-1], counts)
+            losses = np.take(self.array, np.repeat(self.row_offsets[samples], counts) + within, axis=1)
+        if self.storage is Storage.BFLOAT16:
+            losses = widen(losses, self.storage).astype(np.float32)
+        return LossTable(losses, row_offsets=offsets, sample_weight=self.sample_weight[samples])
+
     def digest(self) -> str:
         """SHA-256 over shape, storage, losses, sample weights and prior, as hexadecimal digits."""
         total = hashlib.sha256(f"{self.array.shape} {self.storage.name} {self.array.dtype.str}".encode())

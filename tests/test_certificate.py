@@ -178,10 +178,10 @@ def test_softened_responses_take_precedence_over_best_attacks():
 def test_an_offered_strategy_counts_when_it_is_better():
     bench = Bench("random_real", 0.0)
     weak = bench.certificate.strategy()
-    bench.certificate.offer(weak, bench.certificate.lower - 1)
+    bench.certificate.offer(lambda: weak, bench.certificate.lower - 1)
     assert bench.certificate.strategy() is not weak
     strong = bench.certificate.strategy()
-    bench.certificate.offer(strong, bench.certificate.lower)
+    bench.certificate.offer(lambda: strong, bench.certificate.lower)
     assert bench.certificate.strategy() is strong
 
 

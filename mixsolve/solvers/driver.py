@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from mixsolve.certificate import Candidate
     from mixsolve.passes import PassAnswer
+    from mixsolve.results import AttackStrategy
     from mixsolve.solvers.journal import Journal
     from mixsolve.solvers.limits import Limits
     from mixsolve.solvers.protocol import Solver, Steps
@@ -59,6 +60,8 @@ class Driver:
         limits: Limits,
         journal: Journal,
         seed: int = 0,
+        threads: int | None = None,
+        earlier: AttackStrategy | None = None,
     ) -> None:
         self._source = source
         self._solver = solver
@@ -67,9 +70,12 @@ class Driver:
         self._limits = limits
         self._journal = journal
         self._seed = seed
+        self._threads = threads
+        self._earlier = earlier
         self._certificate = Certificate(source.n_classifiers, temperature, citable=source.table is not None)
         self._float64 = source.always_float64
-        self._next_tightening = 1.0
+        self._self_starting = getattr(solver, "evaluates_start", False)
+        self._next_tightening = math.inf if self._self_starting else 1.0
         self._statistics: dict[str, Any] = {}
         self._interruption = Interruption()
 
@@ -78,7 +84,7 @@ class Driver:
         with self._interruption:
             outcome = self._solve()
             self._prove()
-        if self._certificate.gap <= self._tolerance:
+        if self._certificate.gap <= self.tolerance():
             outcome = Outcome(Status.OPTIMAL)
         return self._result(outcome)
 
@@ -90,6 +96,9 @@ class Driver:
             while not self._has_converged():
                 self._check_limits()
                 queries = next(steps) if answer is None else steps.send(answer)
+                self._float64 |= queries.float64
+                if self._has_converged():  # the algorithm may have offered a bound meanwhile
+                    break
                 self._check_limits()
                 answer = self._answer(queries)
         except StopIteration as end:
@@ -105,6 +114,19 @@ class Driver:
         return Outcome(Status.OPTIMAL)
 
     def _begin(self) -> Problem:
+        return Problem(
+            n_classifiers=self._source.n_classifiers,
+            table=self._source.table,
+            start=self._start,
+            first=None if self._self_starting else self._evaluate_start(),
+            certificate=self._certificate,
+            desk=self,
+            seed=self._seed,
+            threads=self._threads,
+            earlier=self._earlier,
+        )
+
+    def _evaluate_start(self) -> PassAnswer:
         """Evaluate the start in float64: from here on there is always a certificate. Ctrl-C waits for it."""
         certificate = self._certificate
         level = np.array([1.0, 0.0] if certificate.target else [0.0])
@@ -112,15 +134,7 @@ class Driver:
         answer, slack, seconds = self._ask(queries, float64=True, cite=True)
         certificate.begin(self._start, answer, slack)
         self._record(answer, seconds, certificate.best)
-        return Problem(
-            n_classifiers=self._source.n_classifiers,
-            table=self._source.table,
-            start=self._start,
-            first=answer,
-            certificate=certificate,
-            desk=self,
-            seed=self._seed,
-        )
+        return answer
 
     def _answer(self, queries: Queries) -> PassAnswer:
         """One pass for the algorithm."""
@@ -132,7 +146,10 @@ class Driver:
 
     def _prove(self) -> None:
         """Evaluate in float64 what the certificate still takes from float32 scores: at most one pass."""
-        self._certificate.tighten()
+        if not self._certificate.has_candidate:
+            self._evaluate_start()
+        if not self._certificate.has_offer:
+            self._certificate.tighten()
         queries = self._certificate.unproved()
         if queries is None:
             self._certificate.keep_only_exact()
@@ -156,6 +173,7 @@ class Driver:
             self._certificate.temperatures(queries.level),
             float64_scores=float64,
             best_attack=cite and not self._certificate.target and not queries.level.all(),
+            visit=queries.visit,
             cancel=cancel,
         )
         return answer, slack, self._journal.time("passes", begun)
@@ -172,20 +190,15 @@ class Driver:
     def _has_converged(self) -> bool:
         """Whether the proved gap meets the tolerance; proves it when it seems to."""
         certificate, passes = self._certificate, self._journal.passes
-        if certificate.gap > self._tolerance and passes >= self._next_tightening:
+        if not certificate.has_candidate:
+            return False
+        if certificate.gap > self.tolerance() and passes >= self._next_tightening:
             certificate.tighten()
             self._next_tightening = passes * TIGHTENING_GROWTH
         switch = 0.0 if self._float64 else FLOAT64_GAP * abs(certificate.upper)
-        if certificate.gap <= max(self._tolerance, switch):
+        if certificate.gap <= max(self.tolerance(), switch):
             self._prove()
-        return certificate.gap <= self._tolerance
-
-    @property
-    def _tolerance(self) -> float:
-        limits, certificate = self._limits, self._certificate
-        if not math.isfinite(certificate.upper):
-            return 0.0
-        return max(limits.tol * abs(certificate.upper), limits.atol, certificate.rounding)
+        return certificate.gap <= self.tolerance()
 
     def _check_limits(self) -> None:
         """Raise `Stopped` at a limit; the last pass allowed is kept for the proof."""
@@ -243,14 +256,24 @@ class Driver:
             self._certificate, evaluations=0, bytes_read=self._source.table.nbytes, pass_seconds=seconds
         )
 
-    def wait(self, phase: str, task: Callable[[], T]) -> T:
+    def count_bytes(self, bytes_read: int) -> None:
+        self._journal.bytes_read += bytes_read
+
+    def wait(self, phase: str, task: Callable[[_native.CancelToken], T]) -> T:
         begun = time.perf_counter()
         future: Future[T] = Future()
-        thread = threading.Thread(target=_fulfil, args=(future, task), name=f"mixsolve {phase}")
+        cancel = _native.CancelToken()
+        thread = threading.Thread(
+            target=_fulfil, args=(future, lambda: task(cancel)), name=f"mixsolve {phase}"
+        )
         thread.start()
-        while not wait([future], timeout=POLL_SECONDS).done:
-            self._interruption.renew()
-            self._check_clock()
+        try:
+            while not wait([future], timeout=POLL_SECONDS).done:
+                self._interruption.renew()
+                self._check_clock()
+        except BaseException:
+            cancel.cancel()
+            raise
         self._journal.time(phase, begun)
         return future.result()
 
@@ -261,6 +284,12 @@ class Driver:
     def note(self, **statistics: object) -> None:
         self._statistics.update(statistics)
         self._journal.rows = self._statistics.get("compressed_rows", self._journal.rows)
+
+    def tolerance(self) -> float:
+        limits, certificate = self._limits, self._certificate
+        if not math.isfinite(certificate.upper):
+            return 0.0
+        return max(limits.tol * abs(certificate.upper), limits.atol, certificate.rounding)
 
     def seconds_left(self) -> float | None:
         if self._limits.time_limit is None:

@@ -110,6 +110,7 @@ class Fista:
         """Minimise at one level; returns the last iterate, the curvature estimate and the number of steps."""
         w = y = start
         momentum, step = 1.0, 0
+        assert problem.first is not None
         answer = problem.first if problem.target else (yield _evaluate((y, level), (y, 0.0)))
         value, slope = answer.value[0], answer.gradient[0]
         if not curvature:
@@ -160,6 +161,7 @@ def _evaluate(*queries: Query) -> Queries:
 
 def _first_temperature(problem: Problem) -> Generator[Queries, PassAnswer, float]:
     """A temperature at which the smoothed problem is easy: a part of the spread of the scores."""
+    assert problem.first is not None
     hot = float(np.abs(problem.first.gradient).max())
     answer = yield _evaluate((problem.start, hot))
     spread = float(problem.first.value[0] - answer.value[0])

@@ -87,7 +87,7 @@ class LinearProgram:
         weights = project_to_simplex(np.maximum(solution.weights, 0))
         if solution.duals is not None and np.isfinite(solution.duals).all():
             attack = repaired_strategy(rows, weights, solution.duals, problem.table.n_samples)
-            problem.certificate.offer(attack, attack.lower_bound(problem.table))
+            problem.certificate.offer(lambda: attack, attack.lower_bound(problem.table))
         yield Queries(weights[None], np.zeros(1))
         return Outcome(
             Status.NUMERICAL_ERROR, f"{self.backend} answered '{solution.word}', which proves no less"

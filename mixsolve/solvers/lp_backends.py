@@ -73,7 +73,7 @@ def solve_by_cvxpy(rows: DistinctRows, backend: str, options: Mapping[str, Any],
         warnings.simplefilter("ignore")  # inaccurate or not: the certificate decides
         data, chain, inverse = problem.get_problem_data(backend, solver_opts=dict(settings))
         raw = desk.wait(
-            "linear programme", lambda: chain.solve_via_data(problem, data, False, False, settings)
+            "linear programme", lambda _: chain.solve_via_data(problem, data, False, False, settings)
         )
         if _took_ctrl_c(raw):
             desk.interrupt()
@@ -105,7 +105,7 @@ def solve_by_scipy(rows: DistinctRows, options: Mapping[str, Any], desk: Desk) -
         settings.setdefault("time_limit", max(left, 1e-3))
     solution = desk.wait(
         "linear programme",
-        lambda: linprog(
+        lambda _: linprog(
             np.concatenate([np.zeros(n_classifiers), rows.share]),
             A_ub=hstack([csr_array(rows.losses), pick], format="csr"),
             b_ub=np.zeros(n_rows),

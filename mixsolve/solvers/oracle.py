@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from mixsolve import _native
+    from mixsolve.solvers.source import Visitor
     from mixsolve.table import LossTable
 
 
@@ -75,6 +76,7 @@ class OracleSource:
         *,
         float64_scores: bool = False,
         best_attack: bool = False,
+        visit: Visitor | None = None,
         cancel: _native.CancelToken | None = None,
     ) -> tuple[PassAnswer, float]:
         """The best of the oracle's attacks on every sample, and how far from best they may be together."""

@@ -67,6 +67,7 @@ class OracleSubgradient:
         if bound is None:
             smallest, largest = problem.desk.loss_range()
             bound = largest - smallest or 1.0  # all losses equal: any step does
+        assert problem.first is not None
         w, answer = problem.start, problem.first
         step = 2 / (bound * math.sqrt(problem.n_classifiers * self.iterations))
         mean_w, mean_g = np.zeros_like(w), np.zeros_like(w)

@@ -12,8 +12,9 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from mixsolve._native import CancelToken
     from mixsolve.passes import PassAnswer
-    from mixsolve.results import Status
+    from mixsolve.results import AttackStrategy, Status
     from mixsolve.solvers.source import Source
     from mixsolve.table import LossTable
 
@@ -41,8 +42,14 @@ class Desk(Protocol):
     def count_read(self, seconds: float) -> None:
         """Count a read of the whole table that the algorithm made itself."""
 
-    def wait(self, phase: str, task: Callable[[], T]) -> T:
-        """Run a long task beside the passes; Ctrl-C and the time limit end the waiting, not the task."""
+    def count_bytes(self, bytes_read: int) -> None:
+        """Count bytes of the table that the algorithm read beside the passes."""
+
+    def wait(self, phase: str, task: Callable[[CancelToken], T]) -> T:
+        """Run a long task beside the passes; Ctrl-C and the time limit end the waiting and set the task's token."""
+
+    def tolerance(self) -> float:
+        """The gap, in units of the losses, at which the solve ends; 0 before anything is evaluated."""
 
     def interrupt(self) -> None:
         """End the solve as Ctrl-C does, which a backend took for itself."""
@@ -62,13 +69,19 @@ class Problem:
     table: LossTable | None
     """None when the game is known through an oracle alone."""
     start: NDArray[np.float64]
-    """(n_classifiers,) a mixture, which the driver has evaluated before the algorithm begins."""
-    first: PassAnswer
-    """The answer for `start` from float64 scores, at level `target`, then at 0 if that differs."""
+    """(n_classifiers,) a mixture."""
+    first: PassAnswer | None
+    """The answer for `start` from float64 scores, at level `target`, then at 0 if that differs.
+
+    None for a solver that evaluates the start itself.
+    """
     certificate: Certificate
     """What is proved so far. Answers enter it by themselves; an algorithm reads it, tightens it or offers to it."""
     desk: Desk
     seed: int = 0
+    threads: int | None = None
+    earlier: AttackStrategy | None = None
+    """The attacker's strategy in the result that the solve continues, for a table that may have grown since."""
 
     @property
     def target(self) -> float:
@@ -77,7 +90,11 @@ class Problem:
 
 
 class Solver(Protocol):
-    """An algorithm with its options: a frozen dataclass that prints as it was made."""
+    """An algorithm with its options: a frozen dataclass that prints as it was made.
+
+    The driver evaluates the start before the algorithm begins, and now and then solves the matrix game over all
+    responses, unless a class attribute ``evaluates_start = True`` leaves both to the algorithm.
+    """
 
     def check(self, source: Source, temperature: float | NDArray[np.float64]) -> None:
         """Raise ValueError when this solver does not solve games of this kind."""

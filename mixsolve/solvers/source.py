@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
+import numpy as np
+
 from mixsolve import _native
-from mixsolve.passes import run_pass
+from mixsolve.passes import PassAnswer, run_pass
 from mixsolve.storage import Storage
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
-    from mixsolve.passes import PassAnswer
     from mixsolve.table import LossTable
+
+BLOCK_BYTES = 1 << 20
+"""Memory for the best rows of a block of samples, where a twentieth of the table in float32 is not more."""
+
+Visitor = Callable[[int, PassAnswer], None]
 
 
 class Source(Protocol):
@@ -31,9 +37,10 @@ class Source(Protocol):
         *,
         float64_scores: bool = False,
         best_attack: bool = False,
+        visit: Visitor | None = None,
         cancel: _native.CancelToken | None = None,
     ) -> tuple[PassAnswer, float]:
-        """Answer queries, and say how much each value may be too small."""
+        """Answer queries, and say how much each value may be too small; `visit` is that of `Queries`."""
 
     def loss_range(self) -> tuple[float, float]:
         """Smallest and largest loss, by one read."""
@@ -56,8 +63,11 @@ class TableSource:
         *,
         float64_scores: bool = False,
         best_attack: bool = False,
+        visit: Visitor | None = None,
         cancel: _native.CancelToken | None = None,
     ) -> tuple[PassAnswer, float]:
+        if visit is not None:
+            return self._answer_in_blocks(weights, temperature, float64_scores, visit, cancel), 0.0
         found = run_pass(
             self._table,
             weights,
@@ -71,3 +81,42 @@ class TableSource:
 
     def loss_range(self) -> tuple[float, float]:
         return _native.extremes(self._table.native, self._threads or 0)
+
+    def _answer_in_blocks(
+        self,
+        weights: NDArray[np.float64],
+        temperature: NDArray[np.float64],
+        float64_scores: bool,
+        visit: Visitor,
+        cancel: _native.CancelToken | None,
+    ) -> PassAnswer:
+        """One read of the table, block by block, so that the best rows of all samples are never held together.
+
+        The blocks follow from the table and the number of queries alone: equal input gives equal bits.
+        """
+        table = self._table
+        row_bytes = len(weights) * 8 * (table.n_classifiers + 2)
+        room = max(BLOCK_BYTES, 4 * table.n_rows * table.n_classifiers // 20)
+        step = max(1, room // row_bytes)
+        value, gradient, bytes_read = np.zeros(len(weights)), np.zeros(weights.shape), 0
+        for first in range(0, table.n_samples, step):
+            samples = (
+                None if step >= table.n_samples else np.arange(first, min(first + step, table.n_samples))
+            )
+            answer = run_pass(
+                table,
+                weights,
+                temperature,
+                per_sample=True,
+                best_attack=True,
+                best_row=True,
+                samples=samples,
+                float64_scores=float64_scores,
+                threads=self._threads,
+                cancel=cancel,
+            )
+            visit(first, answer)
+            value += answer.value
+            gradient += answer.gradient
+            bytes_read += answer.bytes_read
+        return PassAnswer(value, gradient, None, None, None, bytes_read)
