@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from mixsolve.fit import fit_mixture
     from mixsolve.passes import WorstCase, smoothed_value_and_grad, worst_case
     from mixsolve.results import AttackStrategy, MixtureResult, Progress, Status
-    from mixsolve.solvers import Fista, LinearProgram, OracleAnswer, OracleSubgradient
+    from mixsolve.solvers import Fista, LinearProgram, OracleAnswer, OracleSubgradient, RowGeneration
     from mixsolve.table import LossTable
     from mixsolve.verification import load_result, verify
 
@@ -27,6 +27,7 @@ __all__ = [
     "OracleAnswer",
     "OracleSubgradient",
     "Progress",
+    "RowGeneration",
     "Status",
     "WorstCase",
     "__version__",
@@ -47,6 +48,7 @@ _HOME = {
     "OracleAnswer": "solvers",
     "OracleSubgradient": "solvers",
     "Progress": "results",
+    "RowGeneration": "solvers",
     "Status": "results",
     "WorstCase": "passes",
     "compare_mixtures": "comparison",

@@ -14,8 +14,8 @@ from mixsolve.solvers.driver import Driver
 from mixsolve.solvers.fista import Fista
 from mixsolve.solvers.journal import Journal
 from mixsolve.solvers.limits import Limits, check_integer
-from mixsolve.solvers.linear_program import LinearProgram
 from mixsolve.solvers.oracle import OracleSource
+from mixsolve.solvers.row_generation import RowGeneration
 from mixsolve.solvers.source import TableSource
 from mixsolve.table import LossTable, as_table
 
@@ -24,9 +24,6 @@ if TYPE_CHECKING:
 
     from mixsolve.solvers.protocol import Solver
     from mixsolve.solvers.source import Source
-
-SMALL_TABLE = 100_000
-"""Losses up to which the linear programme is the default at temperature 0."""
 
 
 def fit_mixture(
@@ -70,8 +67,8 @@ def fit_mixture(
         `start`, or its attribute `n_classifiers`.
     temperature : float or array, (n_samples,)
         In units of the losses; 0 is the worst case.
-    solver : Fista, OracleSubgradient or LinearProgram, optional
-        By default the linear programme at temperature 0 for up to `SMALL_TABLE` losses, and Fista elsewhere.
+    solver : RowGeneration, Fista, OracleSubgradient or LinearProgram, optional
+        By default RowGeneration at temperature 0, and Fista above.
     row_offsets, sample_weight, attack_prior : array, optional
         As in `LossTable`.
     tol, atol : float
@@ -81,11 +78,12 @@ def fit_mixture(
     time_limit : float, optional
         Seconds; looked at between passes, and the proof may need one more.
     start : array, (n_classifiers,), or MixtureResult, optional
-        A mixture to start from; a result with fewer classifiers is padded with zeros. Uniform by default.
+        A mixture to start from; uniform by default. A result with fewer classifiers is padded with zeros, and
+        RowGeneration goes on from the rows of its attack; the table may have gained samples and attacks at the end.
     threads : int, optional
         At most this many threads; all processors by default. The answer does not depend on it.
     seed : int
-        For solvers that draw random numbers; none of those here does.
+        For solvers that draw random numbers: RowGeneration draws the subsamples that it starts from.
     verbose : bool
         Print a line per pass.
     callback : callable, optional
@@ -135,7 +133,8 @@ def fit_mixture(
     chosen = _checked_solver(solver, source, checked)
     journal = Journal(source.table.n_rows if source.table else None, verbose, callback)
     point = _start(start, source.n_classifiers)
-    return Driver(source, chosen, checked, point, limits, journal, seed).run()
+    earlier = start.attack if isinstance(start, MixtureResult) else None
+    return Driver(source, chosen, checked, point, limits, journal, seed, threads, earlier).run()
 
 
 def _refuse_reserved(**arguments: Any) -> None:
@@ -183,9 +182,7 @@ def _checked_solver(
 def _default_solver(table: LossTable | None, temperature: float | NDArray[np.float64]) -> Solver:
     if table is None:
         raise ValueError("`solver` must be an OracleSubgradient when `losses` is an oracle; got None")
-    if np.any(np.asarray(temperature) > 0) or table.n_rows * table.n_classifiers > SMALL_TABLE:
-        return Fista()
-    return LinearProgram()
+    return Fista() if np.any(np.asarray(temperature) > 0) else RowGeneration()
 
 
 def _start(start: ArrayLike | MixtureResult | None, n_classifiers: int) -> NDArray[np.float64]:

@@ -6,7 +6,16 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from mixsolve import Fista, LinearProgram, LossTable, OracleSubgradient, Status, fit_mixture, verify
+from mixsolve import (
+    Fista,
+    LinearProgram,
+    LossTable,
+    OracleSubgradient,
+    RowGeneration,
+    Status,
+    fit_mixture,
+    verify,
+)
 from tests.certificates import assert_certificate
 from tests.lp_value import lp_value_interval
 from tests.problems import FAMILIES, family
@@ -14,6 +23,7 @@ from tests.tolerances import loss_scale, rounding_slack
 
 WORST_CASE_SOLVERS = {
     "default": None,
+    "RowGeneration": RowGeneration(),
     "LinearProgram": LinearProgram(),
     "LinearProgram CLARABEL": LinearProgram(backend="CLARABEL"),
     "Fista": Fista(),

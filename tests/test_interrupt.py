@@ -14,6 +14,7 @@ from mixsolve import (
     LossTable,
     OracleAnswer,
     OracleSubgradient,
+    RowGeneration,
     Status,
     fit_mixture,
     worst_case,
@@ -30,6 +31,7 @@ SETTINGS = {
     "Fista smoothed": (Fista(), 0.05),
     "OracleSubgradient": (OracleSubgradient(200), 0.0),
     "LinearProgram": (LinearProgram(), 0.0),
+    "RowGeneration": (RowGeneration(), 0.0),
 }
 # Clarabel keeps Python from running until it is done; SCS forgets a signal that comes while it sets itself up.
 BACKENDS = ["HIGHS", "OSQP"]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import mixsolve.solvers.source as source
-from mixsolve import Fista, LinearProgram, OracleSubgradient, Status, fit_mixture
+from mixsolve import Fista, LinearProgram, OracleSubgradient, RowGeneration, Status, fit_mixture
 from tests.certificates import assert_certificate
 from tests.problems import family
 from tests.smooth_games import correlated_sigmoids
@@ -17,6 +17,7 @@ SETTINGS = {
     "Fista without restart": (Fista(restart=False), 0.05),
     "OracleSubgradient": (OracleSubgradient(50), 0.0),
     "LinearProgram": (LinearProgram(), 0.0),
+    "RowGeneration": (RowGeneration(), 0.0),
 }
 STORAGE = [np.float64, np.float32]
 

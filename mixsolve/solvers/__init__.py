@@ -4,5 +4,6 @@ from mixsolve.solvers.fista import Fista
 from mixsolve.solvers.linear_program import LinearProgram
 from mixsolve.solvers.oracle import Oracle, OracleAnswer
 from mixsolve.solvers.oracle_subgradient import OracleSubgradient
+from mixsolve.solvers.row_generation import RowGeneration
 
-__all__ = ["Fista", "LinearProgram", "Oracle", "OracleAnswer", "OracleSubgradient"]
+__all__ = ["Fista", "LinearProgram", "Oracle", "OracleAnswer", "OracleSubgradient", "RowGeneration"]

@@ -1,0 +1,168 @@
+"""The active rows of every sample: those that are a best response to some mixture asked about so far."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from mixsolve.passes import PassAnswer
+    from mixsolve.table import LossTable
+
+ROUNDING_ULPS = 4
+"""A row enters only if it beats the others by more than so many ulp of the largest loss seen."""
+
+PATIENCE = 3
+"""Solves that a row may stay unused before it is dropped."""
+
+CACHE_LINE = 64
+"""Bytes that reading a single loss takes from memory."""
+
+
+class ActiveRows:
+    """Rows of a table in float64, sorted by sample, then attack; samples of weight 0 have none.
+
+    A row enters only if it beats the others of its sample at some query by more than rounding, and is held once, so
+    that without `drop_idle` adding rows comes to an end.
+
+    Parameters
+    ----------
+    table : LossTable
+
+    Attributes
+    ----------
+    sample, attack : ndarray of int64, (n_rows,)
+    rows : ndarray of float64, (n_rows, n_classifiers)
+    share : ndarray of float64, (n_samples,)
+        The sample weights.
+    peak_memory : int
+        Bytes held at most, in arrays of rows and samples.
+    """
+
+    def __init__(self, table: LossTable) -> None:
+        self.sample = np.empty(0, dtype=np.int64)
+        self.attack = np.empty(0, dtype=np.int64)
+        self.rows = np.empty((0, table.n_classifiers))
+        self.share = table.sample_weight
+        self.peak_memory = 0
+        self._idle = np.empty(0, dtype=np.int8)
+        self._stride = int(table.attack_counts.max())
+        self._first = np.zeros(table.n_samples + 1, dtype=np.int64)
+        self._new: list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]] = []
+        self._largest = 0.0
+
+    @property
+    def n_rows(self) -> int:
+        return self.sample.size
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every sample of positive weight has a row, without which the game on them proves nothing."""
+        return bool(np.all((np.diff(self._first) > 0) | (self.share == 0)))
+
+    def cite(self, table: LossTable, sample: NDArray[np.int64], attack: NDArray[np.int64]) -> int:
+        """Take in rows by their place in the table; returns the bytes read.
+
+        Places that the table lacks, and samples of weight 0, are left out.
+        """
+        known = np.flatnonzero(sample < table.n_samples)
+        known = known[(attack[known] < table.attack_counts[sample[known]]) & (self.share[sample[known]] > 0)]
+        sample, attack = sample[known], attack[known]
+        self._new.append((sample, attack, table.rows(sample, attack)))
+        self.merge()
+        return min(sample.size * CACHE_LINE * table.n_classifiers, table.nbytes)
+
+    def absorb(self, weights: NDArray[np.float64], first: int, answer: PassAnswer) -> None:
+        """Note the best rows that beat those held, for the samples from `first` on that a pass answered for.
+
+        Parameters
+        ----------
+        weights : ndarray, (K, n_classifiers)
+            The queries, all at temperature 0.
+        first : int
+        answer : PassAnswer
+            With best attacks and rows.
+        """
+        attack, rows = answer.best_attack, answer.best_row
+        assert attack is not None and rows is not None
+        last = first + attack.shape[1]
+        held = self._first[first], self._first[last]
+        known = self.highest(weights @ self.rows[slice(*held)].T, first, last)
+        self._largest = max(self._largest, float(rows.max()), -float(rows.min()))
+        slack = ROUNDING_ULPS * float(np.finfo(np.float64).eps) * self._largest
+        weighted = self.share[first:last] > 0
+        taken: list[NDArray[np.bool_]] = []
+        for query, w in enumerate(weights):
+            # Scored again in float64: the pass may have found the row by float32 scores.
+            beats = weighted & (rows[query] @ w > known[query] + slack)
+            for earlier, other in enumerate(taken):
+                beats &= ~(other & (attack[earlier] == attack[query]))
+            taken.append(beats)
+            chosen = np.flatnonzero(beats)
+            if chosen.size:
+                self._new.append((chosen + first, attack[query, chosen], rows[query, chosen]))
+        self.note_memory(rows.nbytes + 2 * attack.nbytes)
+
+    def merge(self) -> int:
+        """Move what was noted among the rows held; returns how many were new."""
+        if not self._new:
+            return 0
+        sample, attack, rows = (np.concatenate(column) for column in zip(*self._new, strict=True))
+        self.note_memory(self.rows.nbytes + 2 * rows.nbytes)
+        self._new.clear()
+        key = sample * self._stride + attack
+        order = np.argsort(key, kind="stable")
+        held = self.sample * self._stride + self.attack
+        place = np.searchsorted(held, key[order])
+        if self.n_rows:
+            unknown = held[np.minimum(place, held.size - 1)] != key[order]
+            order, place = order[unknown], place[unknown]
+            self.rows = np.insert(self.rows, place, rows[order], axis=0)
+        else:
+            self.rows = rows[order]
+        self.sample = np.insert(self.sample, place, sample[order])
+        self.attack = np.insert(self.attack, place, attack[order])
+        self._idle = np.insert(self._idle, place, 0)
+        self._index()
+        return order.size
+
+    def drop_idle(self, used: NDArray[np.int64], weights: NDArray[np.float64], *, now: bool) -> None:
+        """Count for how many solves each row was neither `used` nor a best response; `now` drop those with too many."""
+        scores = self.rows @ weights
+        needed = scores == self.highest(scores)[self.sample]
+        needed[used] = True
+        self._idle = np.where(needed, 0, np.minimum(self._idle, 100) + 1).astype(np.int8)
+        kept = self._idle < PATIENCE
+        if now and not kept.all():
+            self.sample, self.attack, self._idle = self.sample[kept], self.attack[kept], self._idle[kept]
+            self.rows = self.rows[kept]
+            self._index()
+
+    def value(self, weights: NDArray[np.float64]) -> float:
+        """Worst case of a mixture over these rows, in units of the losses; all samples of positive weight have some."""
+        highest = self.highest(self.rows @ weights)
+        return float(self.share @ np.where(self.share > 0, highest, 0.0))
+
+    def highest(
+        self, scores: NDArray[np.float64], first: int = 0, last: int | None = None
+    ) -> NDArray[np.float64]:
+        """Largest score of each sample from `first` to `last`: (..., rows) to (..., samples); -inf without rows."""
+        starts = self._first[first : None if last is None else last + 1] - self._first[first]
+        highest = np.full((*scores.shape[:-1], starts.size - 1), -np.inf)
+        filled = np.flatnonzero(np.diff(starts))
+        if filled.size:
+            highest[..., filled] = np.maximum.reduceat(scores, starts[filled], axis=-1)
+        return highest
+
+    def note_memory(self, bytes_beside: int) -> None:
+        """Account for arrays that are held beside the rows for a while."""
+        noted = sum(part.nbytes for column in self._new for part in column)
+        held = self.rows.nbytes + 17 * self.n_rows + 16 * self.share.size
+        self.peak_memory = max(self.peak_memory, held + noted + bytes_beside)
+
+    def _index(self) -> None:
+        np.cumsum(np.bincount(self.sample, minlength=self.share.size), out=self._first[1:])
+        self.note_memory(0)

@@ -1,0 +1,205 @@
+"""The game on the core of row generation, and the strategies of both players that solve it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mixsolve.master import solve_core, solve_core_by_highs
+from mixsolve.simplex import normalise_weights
+from mixsolve.strategy import RowAttack
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from mixsolve import _native
+    from mixsolve.master import CoreSolution
+    from mixsolve.solvers.active_rows import ActiveRows
+
+NEAREST_ROWS = 4
+"""The attack is written down with so many times n_classifiers of the rows that are nearest to being best responses."""
+
+FEW_ROWS = 2000
+"""Rows that a part of a large core holds, beside a best response of every sample."""
+
+FEWER = 8
+"""It holds this part of the core's rows if that is more."""
+
+
+@dataclass(frozen=True, eq=False)
+class CoreGame:
+    """The game on some rows of every sample of positive weight.
+
+    Samples with a single row are one linear term together: the master sees them as one sample with one row.
+    """
+
+    place: NDArray[np.int64]
+    """(n,) of each row in the core, rising."""
+    sample: NDArray[np.int64]
+    attack: NDArray[np.int64]
+    alone: NDArray[np.bool_]
+    """(n,) whether the row is its sample's only one."""
+    losses: NDArray[np.float64]
+    """(n_master, n_classifiers) rows as the master sees them: of samples with several, then the mean of the others."""
+    offsets: NDArray[np.int64]
+    share: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, core: ActiveRows, chosen: NDArray[np.int64]) -> CoreGame:
+        """The game on the chosen rows of the core."""
+        sample, attack = core.sample[chosen], core.attack[chosen]
+        counts = np.bincount(sample, minlength=core.share.size)
+        alone = counts[sample] == 1
+        losses = core.rows[chosen]
+        several = losses[~alone]
+        sizes, share = counts[counts > 1], core.share[counts > 1]
+        if alone.any():
+            mass = np.where(alone, core.share[sample], 0.0)
+            several = np.concatenate([several, (mass @ losses)[None] / mass.sum()])
+            sizes, share = np.append(sizes, 1), np.append(share, mass.sum())
+        offsets = np.concatenate([[0], np.cumsum(sizes)])
+        return cls(chosen, sample, attack, alone, several, offsets, share / share.sum())
+
+    @property
+    def nbytes(self) -> int:
+        """Memory that solving the game takes, roughly."""
+        return 2 * self.losses.nbytes + 128 * len(self.losses) + 17 * self.sample.size
+
+    def solve(
+        self, gap: float, threads: int | None = None, cancel: _native.CancelToken | None = None
+    ) -> Equilibrium:
+        """Solve it to an absolute gap, or as well as rounding allows."""
+        found = solve_core(self.losses, self.offsets, self.share, gap=gap, threads=threads, cancel=cancel)
+        return self._equilibrium(found)
+
+    def solve_at_vertex(self) -> Equilibrium:
+        """Solve it by a simplex method: slower, but the attacker mixes on few samples."""
+        return self._equilibrium(solve_core_by_highs(self.losses, self.offsets, self.share, gap=0.0))
+
+    def _equilibrium(self, found: CoreSolution) -> Equilibrium:
+        probability = np.ones(self.sample.size)
+        sizes = np.diff(self.offsets)
+        several = self.sample.size - np.count_nonzero(self.alone)
+        probability[~self.alone] = found.duals[:several] / np.repeat(self.share, sizes)[:several]
+        return Equilibrium(
+            self, normalise_weights(found.weights), probability, found.value, found.lower_bound
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Equilibrium:
+    """Strategies of both players in a game on the core."""
+
+    game: CoreGame
+    weights: NDArray[np.float64]
+    """(n_classifiers,) a mixture."""
+    probability: NDArray[np.float64]
+    """(n,) of the game's rows; sums to 1 over each sample."""
+    value: float
+    """Worst case of the mixture over the game's rows."""
+    lower: float
+    """``min_k sum_r s_i(r) probability_r row_rk``: a lower bound on the value of the whole table."""
+
+    @property
+    def is_pure(self) -> bool:
+        """Whether all but n_classifiers - 1 samples are attacked by one row, as at a vertex."""
+        extra = np.count_nonzero(self.probability[~self.game.alone]) - (self.game.share.size - 1)
+        return bool(extra < max(self.weights.size, 1))
+
+    def as_rows(self, n_samples: int) -> RowAttack:
+        """The attacker's strategy as explicit rows; samples of weight 0 are attacked at their first."""
+        used = np.flatnonzero(self.probability)
+        sample = self.game.sample[used]
+        unweighted = np.setdiff1d(np.arange(n_samples), sample)
+        return RowAttack(
+            sample=np.concatenate([sample, unweighted]),
+            attack=np.concatenate([self.game.attack[used], np.zeros_like(unweighted)]),
+            probability=np.concatenate([self.probability[used], np.ones(unweighted.size)]),
+            n_samples=n_samples,
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class CoreAttack:
+    """The attacker's strategy on the core: written down, and made pure, only when it is wanted."""
+
+    found: Equilibrium
+    nearest: CoreGame
+    """The game on a best response and few other rows that are nearly best."""
+    n_samples: int
+
+    @classmethod
+    def of(cls, core: ActiveRows, found: Equilibrium) -> CoreAttack:
+        nearest = CoreGame.of(core, nearest_rows(core, found.weights, NEAREST_ROWS * found.weights.size))
+        return cls(found, nearest, core.share.size)
+
+    def as_rows(self) -> RowAttack:
+        """As explicit rows that prove the same bound, up to rounding, or a better one.
+
+        An interior point spreads its strategy over all nearly best rows. Solved to rounding on few of them, the game
+        has a strategy that is pure for all but n_classifiers - 1 samples, unless it is degenerate.
+        """
+        if self.found.is_pure:
+            return self.found.as_rows(self.n_samples)
+        size = float(np.abs(self.nearest.losses).max())
+        purer = self.nearest.solve_at_vertex()
+        worse = purer.lower < self.found.lower - np.finfo(np.float64).eps * size
+        return (self.found if worse else purer).as_rows(self.n_samples)
+
+
+def solve_game(
+    core: ActiveRows,
+    gap: float,
+    *,
+    near: NDArray[np.float64] | None = None,
+    loose: float = 0.0,
+    threads: int | None = None,
+    cancel: _native.CancelToken | None = None,
+) -> Equilibrium:
+    """Solve the game on the core to an absolute gap.
+
+    A large core is solved on the rows that are nearest to being best responses to `near`; rows that beat these at the
+    solution are brought in until they add less than the gap. Where `near` is not known, the solution to the gap
+    `loose` on all rows takes its place.
+    """
+
+    def play(chosen: NDArray[np.int64], gap: float) -> Equilibrium:
+        game = CoreGame.of(core, chosen)
+        core.note_memory(game.nbytes)
+        return game.solve(gap, threads, cancel)
+
+    room = max(FEW_ROWS, core.n_rows // FEWER)
+    everything = np.arange(core.n_rows)
+    if core.n_rows <= 2 * room:
+        return play(everything, gap)
+    if near is None:
+        found = play(everything, max(gap, loose))
+        if found.value - found.lower <= gap:
+            return found
+        near = found.weights
+    active = np.zeros(core.n_rows, dtype=np.bool_)
+    while True:
+        active[nearest_rows(core, near, room)] = True
+        found = play(np.flatnonzero(active), gap)
+        near, value = found.weights, core.value(found.weights)
+        scores = core.rows @ near
+        missing = scores > core.highest(np.where(active, scores, -np.inf))[core.sample]
+        if value - found.value <= gap or not missing.any():
+            return replace(found, value=value)
+        active |= missing
+
+
+def nearest_rows(core: ActiveRows, weights: NDArray[np.float64], room: int) -> NDArray[np.int64]:
+    """A best response of every sample to a mixture, and the `room` others that are nearest to being one; rising."""
+    scores = core.rows @ weights
+    slack = core.highest(scores)[core.sample] - scores
+    chosen = np.zeros(core.n_rows, dtype=np.bool_)
+    best = np.flatnonzero(slack == 0)
+    chosen[best[np.diff(core.sample[best], prepend=-1) > 0]] = True
+    others = np.flatnonzero(~chosen)
+    if others.size > room:
+        others = others[np.argpartition(slack[others], room)[:room]]
+    chosen[others] = True
+    return np.flatnonzero(chosen)
