@@ -16,7 +16,11 @@ constexpr double kLeastCentring = 1e-6;  // of mu: what the corrector aims at, a
 constexpr double kHold = 0.1;            // mu stays above this part of what infeasibility adds to the gap
 constexpr double kSolveError = 0.1;      // of mu: what an equation of a Newton step may lack
 constexpr double kStartShare = 0.9;      // of the mixture given, the rest uniform
-constexpr int kPatience = 10;            // iterations without a better gap
+constexpr int64_t kCheapMatrix = 256;    // classifiers; above, correctors cost little beside the Newton matrix
+constexpr double kShortStep = 0.5, kBetterStep = 0.95;  // correctors are tried for shorter steps than that
+constexpr double kLonger = 0.2, kWorthwhile = 0.02;     // what they try to gain, and what they must
+constexpr int kMostCorrectors = 3;
+constexpr int kPatience = 10;  // iterations without a better gap
 
 class InteriorPoint {
   public:
@@ -28,7 +32,7 @@ class InteriorPoint {
           rows_(core, tasks),
           newton_(n_, [this](const double* x, double* out) { rows_.multiply(x, out); }) {
         for (Doubles* array : {&w_, &z_, &dw_, &dz_, &mean_row_, &pull_, &per_mu_, &second_, &rhs_, &diagonal_,
-                               &tolerance_, &best_weights_}) {
+                               &tolerance_, &aim_, &other_dw_, &other_dz_, &best_weights_}) {
             array->assign(static_cast<size_t>(core.stride), 0.0);
         }
     }
@@ -58,6 +62,12 @@ class InteriorPoint {
     int iterations() const { return iterations_; }
 
   private:
+    struct Step {
+        double primal, dual;  // lengths
+        double dlambda;
+        bool finite;
+    };
+
     // A point of which every sample is on the central path, and the weights not far from it.
     void begin(const double* start) {
         const double uniform = 1.0 / static_cast<double>(n_);
@@ -124,27 +134,60 @@ class InteriorPoint {
         return std::max(std::max(ratio * ratio * ratio, kLeastCentring) * mu_, std::min(kHold * excess, mu_));
     }
 
-    // The step to products `target` with the predictor's second-order term; moves w and z, and the rows when they are
-    // assessed next.
+    // The step to products `target` with the predictor's second-order term and, as long as it is short, with further
+    // ones that centre. Moves w and z; the rows move when they are assessed next.
     bool correct(double target) {
         for (int64_t k = 0; k < n_; ++k) {
-            const double aim = (target - dw_[k] * dz_[k]) / w_[k];
-            rhs_[k] = aim + lambda_ - mean_row_[k] - pull_[k] - target * per_mu_[k] - second_[k];
-            dz_[k] = aim - z_[k];
+            aim_[k] = target - dw_[k] * dz_[k];
+            pull_[k] += target * per_mu_[k] + second_[k];
         }
-        const double dlambda = newton_.solve(rhs_.data(), missing_, tolerance_.data(), dw_.data());
-        StepSums sums = rows_.correct(dw_.data(), target);
-        for (int64_t k = 0; k < n_; ++k) dz_[k] -= diagonal_[k] * dw_[k];
-        include_weights(sums);
-        if (!std::isfinite(dlambda) || !std::isfinite(sums.dr_dy)) return false;
-        primal_step_ = 1 / std::max(1.0, sums.primal / kToBoundary);
-        dual_step_ = 1 / std::max(1.0, sums.dual / kToBoundary);
+        Step step = aimed_step(target);
+        const double short_step = n_ < kCheapMatrix ? kShortStep : kBetterStep;
+        for (int round = 0; round < kMostCorrectors && std::min(step.primal, step.dual) < short_step; ++round) {
+            centre(step, target);
+            const Step other = aimed_step(target);
+            if (!(other.primal + other.dual >= step.primal + step.dual + kWorthwhile)) {
+                rows_.reject();
+                dw_.swap(other_dw_);
+                dz_.swap(other_dz_);
+                break;
+            }
+            step = other;
+        }
+        if (!step.finite) return false;
+        primal_step_ = step.primal;
+        dual_step_ = step.dual;
         for (int64_t k = 0; k < n_; ++k) {
             w_[k] += primal_step_ * dw_[k];
             z_[k] += dual_step_ * dz_[k];
         }
-        lambda_ += dual_step_ * dlambda;
+        lambda_ += dual_step_ * step.dlambda;
         return true;
+    }
+
+    // Corrects the aim where a longer step would leave products far from the target; keeps the step aside.
+    void centre(const Step& step, double target) {
+        const double primal = std::min(1.0, step.primal + kLonger), dual = std::min(1.0, step.dual + kLonger);
+        rows_.centre(primal, dual, target, second_.data());
+        for (int64_t k = 0; k < n_; ++k) {
+            pull_[k] += second_[k];
+            aim_[k] += lacking((w_[k] + primal * dw_[k]) * (z_[k] + dual * dz_[k]), target);
+        }
+        dw_.swap(other_dw_);
+        dz_.swap(other_dz_);
+    }
+
+    Step aimed_step(double target) {
+        for (int64_t k = 0; k < n_; ++k) rhs_[k] = aim_[k] / w_[k] + lambda_ - mean_row_[k] - pull_[k];
+        Step step{};
+        step.dlambda = newton_.solve(rhs_.data(), missing_, tolerance_.data(), dw_.data());
+        StepSums sums = rows_.correct(dw_.data(), target);
+        for (int64_t k = 0; k < n_; ++k) dz_[k] = aim_[k] / w_[k] - z_[k] - diagonal_[k] * dw_[k];
+        include_weights(sums);
+        step.primal = 1 / std::max(1.0, sums.primal / kToBoundary);
+        step.dual = 1 / std::max(1.0, sums.dual / kToBoundary);
+        step.finite = std::isfinite(step.dlambda) && std::isfinite(sums.dr_dy);
+        return step;
     }
 
     void include_weights(StepSums& sums) const {
@@ -163,9 +206,10 @@ class InteriorPoint {
     TaskRunner& tasks_;
     RowSystem rows_;
     NewtonMatrix newton_;
+    Doubles other_dw_, other_dz_;                // the step before the last corrector
     Doubles w_, z_, dw_, dz_;                    // (L) weights, their reduced costs, and a step of both
     Doubles mean_row_, pull_, per_mu_, second_;  // (L) what the rows contribute, see row_system.h
-    Doubles rhs_, diagonal_, tolerance_;         // (L) of the Newton system
+    Doubles rhs_, diagonal_, tolerance_, aim_;   // (L) of the Newton system
     Doubles best_weights_, best_duals_;
     double lambda_ = 0;    // multiplier of sum w = 1
     double products_ = 0;  // sum of y r and w z, the gap of a feasible point

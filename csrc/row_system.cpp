@@ -9,26 +9,16 @@ namespace {
 constexpr int64_t kManyPartialsBelow = 320;  // classifiers; above, threads share out the columns of one matrix
 constexpr int64_t kPartialBudget = 1 << 20;  // doubles in partial matrices
 
-StepSums joined(const std::vector<StepSums>& parts) {
-    StepSums all;
-    for (const StepSums& part : parts) {
-        all.primal = std::max(all.primal, part.primal);
-        all.dual = std::max(all.dual, part.dual);
-        all.r_dy += part.r_dy;
-        all.dr_y += part.dr_y;
-        all.dr_dy += part.dr_dy;
-    }
-    return all;
-}
-
 }  // namespace
 
 RowSystem::RowSystem(const CoreRows& core, TaskRunner& tasks)
     : core_(core), tasks_(tasks), dense_(dense_kernel()), workers_(static_cast<size_t>(tasks.threads())) {
     make_groups();
     const auto samples = static_cast<size_t>(core.n_samples), rows = static_cast<size_t>(core.n_rows);
-    for (Doubles* array : {&v_, &total_, &e_sum_, &per_mu_sum_, &second_sum_, &dv_}) array->assign(samples, 0.0);
-    for (Doubles* array : {&r_, &y_, &d_, &u_, &p_, &e_, &dr_, &dy_, &one_, &two_}) array->assign(rows, 0.0);
+    for (Doubles* array : {&v_, &total_, &e_sum_, &per_mu_sum_, &second_sum_, &dv_, &other_dv_})
+        array->assign(samples, 0.0);
+    for (Doubles* array : {&r_, &y_, &d_, &u_, &p_, &e_, &dr_, &dy_, &one_, &two_, &other_dr_, &other_dy_})
+        array->assign(rows, 0.0);
     vectors_.assign(static_cast<size_t>(groups() * 2 * core.stride), 0.0);
     assessed_.resize(static_cast<size_t>(groups()));
     stepped_.resize(static_cast<size_t>(groups()));
@@ -233,81 +223,6 @@ void RowSystem::multiply_group(int64_t group, const double* x) {
     std::fill(out[0], out[0] + 2 * core_.stride, 0.0);
     const double* const coefficient[2] = {&u_[first], &u_[first]};
     dense_.add_rows(rows, end_row - first, core_.stride, coefficient, out);
-}
-
-StepSums RowSystem::predict(const double* dw, double* per_mu, double* second_order) {
-    tasks_.run(groups(), small(), [&](int64_t group, int) { predict_group(group, dw); });
-    add_up(vectors_, 0, per_mu);
-    add_up(vectors_, 1, second_order);
-    return joined(stepped_);
-}
-
-void RowSystem::predict_group(int64_t group, const double* dw) {
-    const int64_t first = core_.start[group_[group]], end_row = core_.start[group_[group + 1]];
-    const double* rows = &core_.rows[first * core_.stride];
-    dense_.dots(rows, end_row - first, core_.stride, dw, &u_[first]);
-    StepSums sums;
-    for (int64_t i = group_[group]; i < group_[group + 1]; ++i) {
-        const int64_t begin = core_.start[i], end = core_.start[i + 1];
-        double moved = e_sum_[i];
-        for (int64_t j = begin; j < end; ++j) moved += d_[j] * u_[j];
-        dv_[i] = moved / total_[i];
-        step_of(i, dv_[i], e_.data(), dr_.data(), dy_.data(), sums);
-        double per_mu = 0, second = 0;
-        for (int64_t j = begin; j < end; ++j) {
-            const double inverse = 1 / r_[j];
-            per_mu += one_[j] = inverse;
-            second += two_[j] = -dr_[j] * dy_[j] * inverse;
-        }
-        per_mu_sum_[i] = per_mu;
-        second_sum_[i] = second;
-    }
-    stepped_[group] = sums;
-    // the coefficients h of both parts, in place of dr and dy, which are not needed any more
-    for (int64_t i = group_[group]; i < group_[group + 1]; ++i) {
-        const double per_mu = per_mu_sum_[i] / total_[i], second = second_sum_[i] / total_[i];
-        for (int64_t j = core_.start[i]; j < core_.start[i + 1]; ++j) {
-            dr_[j] = one_[j] - d_[j] * per_mu;
-            dy_[j] = two_[j] - d_[j] * second;
-        }
-    }
-    double* const out[2] = {part(vectors_, group, 0), part(vectors_, group, 1)};
-    std::fill(out[0], out[0] + 2 * core_.stride, 0.0);
-    const double* const coefficient[2] = {&dr_[first], &dy_[first]};
-    dense_.add_rows(rows, end_row - first, core_.stride, coefficient, out);
-}
-
-StepSums RowSystem::correct(const double* dw, double mu) {
-    tasks_.run(groups(), small(), [&](int64_t group, int) { correct_group(group, dw, mu); });
-    return joined(stepped_);
-}
-
-void RowSystem::correct_group(int64_t group, const double* dw, double mu) {
-    const int64_t first = core_.start[group_[group]], end_row = core_.start[group_[group + 1]];
-    dense_.dots(&core_.rows[first * core_.stride], end_row - first, core_.stride, dw, &u_[first]);
-    StepSums sums;
-    for (int64_t i = group_[group]; i < group_[group + 1]; ++i) {
-        double moved = e_sum_[i] + mu * per_mu_sum_[i] + second_sum_[i];
-        for (int64_t j = core_.start[i]; j < core_.start[i + 1]; ++j) {
-            dy_[j] = e_[j] + mu * one_[j] + two_[j];
-            moved += d_[j] * u_[j];
-        }
-        dv_[i] = moved / total_[i];
-        step_of(i, dv_[i], dy_.data(), dr_.data(), dy_.data(), sums);
-    }
-    stepped_[group] = sums;
-}
-
-void RowSystem::step_of(int64_t i, double dv, const double* e, double* dr, double* dy, StepSums& sums) const {
-    for (int64_t j = core_.start[i]; j < core_.start[i + 1]; ++j) {
-        dr[j] = dv - u_[j] + p_[j];
-        dy[j] = e[j] - d_[j] * (dv - u_[j]);
-        sums.primal = std::max(sums.primal, -dr[j] / r_[j]);  // without branches: their outcome is anyone's guess
-        sums.dual = std::max(sums.dual, -dy[j] / y_[j]);
-        sums.r_dy += r_[j] * dy[j];
-        sums.dr_y += dr[j] * y_[j];
-        sums.dr_dy += dr[j] * dy[j];
-    }
 }
 
 void RowSystem::add_up(const Doubles& partial, int which, double* out) const {

@@ -11,6 +11,7 @@
 // Partial sums are over groups of samples fixed by the core's shape, and are added in their order.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <vector>
 
@@ -27,6 +28,13 @@ struct Assessment {
 };
 
 // How far a step goes, and what it makes of sum (r + a dr)(y + b dy).
+// What a product that ought to be `mu` lacks when it is far off, as Gondzio bounds it.
+inline double lacking(double product, double mu) {
+    constexpr double kFar = 10;
+    if (product < mu / kFar) return mu / kFar - product;
+    return product > kFar * mu ? std::max(kFar * mu - product, -kFar * mu) : 0;
+}
+
 struct StepSums {
     double primal = 0, dual = 0;  // 1 / the largest steps that keep r and y >= 0
     double r_dy = 0, dr_y = 0, dr_dy = 0;
@@ -53,6 +61,11 @@ class RowSystem {
     // size.
     void multiply(const double* x, double* out);
 
+    // Gondzio's corrector: where the last step, made a little longer, would leave products far from `mu`, the next call
+    // of `correct` aims back. `pull` is what that adds to f. After that call, `reject` brings the last step back.
+    void centre(double primal_step, double dual_step, double mu, double* pull);
+    void reject() { exchange_steps(); }
+
     const Doubles& duals() const { return y_; }
     int64_t groups() const { return static_cast<int64_t>(group_.size()) - 1; }
 
@@ -66,6 +79,8 @@ class RowSystem {
     void form_matrix(Doubles& matrix);
     void multiply_group(int64_t group, const double* x);
     void predict_group(int64_t group, const double* dw);
+    void exchange_steps();
+    void centre_group(int64_t group, double primal_step, double dual_step, double mu);
     void correct_group(int64_t group, const double* dw, double mu);
     void step_of(int64_t sample, double e_sum, const double* e, double* dr, double* dy, StepSums& sums) const;
     void add_up(const Doubles& partial, int which, double* out) const;
@@ -84,9 +99,9 @@ class RowSystem {
     std::vector<int64_t> first_panel_;  // (groups + 1) blocks of panels before the group
     std::vector<int64_t> part_;         // (partial matrices + 1) groups where they start
     std::vector<Worker> workers_;
-    Doubles v_, total_, e_sum_, per_mu_sum_, second_sum_, dv_;  // (n_samples)
-    Doubles r_, y_, d_, u_, p_, e_, dr_, dy_, one_, two_;       // (n_rows)
-    Doubles vectors_;                                           // (groups, 2, stride)
+    Doubles v_, total_, e_sum_, per_mu_sum_, second_sum_, dv_, other_dv_;        // (n_samples)
+    Doubles r_, y_, d_, u_, p_, e_, dr_, dy_, one_, two_, other_dr_, other_dy_;  // (n_rows)
+    Doubles vectors_;                                                            // (groups, 2, stride)
     Doubles panels_, matrices_;
     std::vector<Assessment> assessed_;
     std::vector<StepSums> stepped_;
