@@ -151,8 +151,11 @@ class ActiveRows:
     ) -> NDArray[np.float64]:
         """Largest score of each sample from `first` to `last`: (..., rows) to (..., samples); -inf without rows."""
         starts = self._first[first : None if last is None else last + 1] - self._first[first]
+        filled = np.flatnonzero(starts[1:] > starts[:-1])
+        if filled.size == starts.size - 1:
+            all_highest: NDArray[np.float64] = np.maximum.reduceat(scores, starts[:-1], axis=-1)
+            return all_highest
         highest = np.full((*scores.shape[:-1], starts.size - 1), -np.inf)
-        filled = np.flatnonzero(np.diff(starts))
         if filled.size:
             highest[..., filled] = np.maximum.reduceat(scores, starts[filled], axis=-1)
         return highest

@@ -21,17 +21,15 @@ if TYPE_CHECKING:
 SUBSAMPLES = 6
 PART = 0.05
 """Of the samples, in each subsample; all of them together read less than 0.4 of the table."""
-SMALLEST, LARGEST = 200, 500
-"""Samples in a subsample."""
+SMALLEST, LARGEST = 100, 500
+"""Samples in a subsample; a table of fewer than 8 of the smallest is not sampled."""
 
 LOOSE = 1e-3
 """Relative gap to which a subsample is solved: its own sampling error is larger."""
 ROUNDS = 8
 
-FEW_CLASSIFIERS = 16
-"""Up to so many classifiers a cold start asks about a point halfway to every vertex, too."""
-MANY_QUERIES = 128
-"""Queries at most of the first pass over a table too small for subsamples."""
+FEW, MANY = 16, 128
+"""Points that a subsample, and a table that is not sampled, start from at most."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,13 +68,13 @@ def find_opening(
     uniform = np.ptp(start) == 0
     drawn = draw_subsamples(table, seed)
     if not drawn:
-        spread = spread_points(table.n_classifiers, MANY_QUERIES)
+        spread = spread_points(table.n_classifiers, MANY)
         return Opening(spread if uniform else np.concatenate([start[None], spread]), 0, 0)
     found: list[NDArray[np.float64]] = []
     bytes_read = peak_memory = 0
     for samples in drawn:
         part = table.excerpt(samples)
-        first = np.array(found[-1:]) if found else spread_points(table.n_classifiers, FEW_CLASSIFIERS)
+        first = np.array(found[-1:]) if found else spread_points(table.n_classifiers, FEW)
         try:
             weights, held = _solve_loosely(part, first, threads, cancel)
         except ValueError:  # it names a sample of the part
@@ -90,21 +88,24 @@ def find_opening(
 
 
 def draw_subsamples(table: LossTable, seed: int) -> list[NDArray[np.int64]]:
-    """Disjoint random sets of samples of positive weight; none where there are too few samples for two sets."""
+    """Disjoint random sets of samples of positive weight; none where there are few samples."""
     weighted = np.flatnonzero(table.sample_weight > 0)
     size = min(max(SMALLEST, int(PART * weighted.size)), LARGEST)
-    count = min(SUBSAMPLES, weighted.size // size)
-    if count < 2:
+    if weighted.size < 8 * SMALLEST:
         return []
-    drawn = np.random.default_rng(seed).choice(weighted, count * size, replace=False)
-    return [np.sort(part) for part in np.split(drawn, count)]
+    drawn = np.random.default_rng(seed).choice(weighted, SUBSAMPLES * size, replace=False)
+    return [np.sort(part) for part in np.split(drawn, SUBSAMPLES)]
 
 
 def spread_points(n_classifiers: int, most: int) -> NDArray[np.float64]:
-    """The uniform mixture and, for fewer than `most` classifiers, the points halfway from it to every vertex."""
-    uniform = np.full((1, n_classifiers), 1 / n_classifiers)
-    halfway = (uniform + np.eye(n_classifiers)) / 2
-    points = np.concatenate([uniform, halfway]) if 1 < n_classifiers < most else uniform
+    """The uniform mixture and points halfway from it to every classifier, or to groups of them where they are many."""
+    groups = np.array_split(np.arange(n_classifiers), min(n_classifiers, most - 1))
+    uniform = np.full(n_classifiers, 1 / n_classifiers)
+    points = [uniform]
+    for group in groups if n_classifiers > 1 else []:
+        halfway = uniform / 2
+        halfway[group] += 0.5 / group.size
+        points.append(halfway)
     return np.array([normalise_weights(point) for point in points])
 
 

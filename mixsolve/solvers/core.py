@@ -52,15 +52,16 @@ class CoreGame:
         sample, attack = core.sample[chosen], core.attack[chosen]
         counts = np.bincount(sample, minlength=core.share.size)
         alone = counts[sample] == 1
-        losses = core.rows[chosen]
-        several = losses[~alone]
-        sizes, share = counts[counts > 1], core.share[counts > 1]
+        losses = core.rows[chosen[~alone]]
+        several = counts > 1
+        sizes, share = counts[several], core.share[several]
         if alone.any():
-            mass = np.where(alone, core.share[sample], 0.0)
-            several = np.concatenate([several, (mass @ losses)[None] / mass.sum()])
+            mass = np.zeros(core.n_rows)
+            mass[chosen[alone]] = core.share[sample[alone]]
+            losses = np.concatenate([losses, (mass @ core.rows)[None] / mass.sum()])
             sizes, share = np.append(sizes, 1), np.append(share, mass.sum())
         offsets = np.concatenate([[0], np.cumsum(sizes)])
-        return cls(chosen, sample, attack, alone, several, offsets, share / share.sum())
+        return cls(chosen, sample, attack, alone, losses, offsets, share / share.sum())
 
     @property
     def nbytes(self) -> int:
@@ -112,7 +113,9 @@ class Equilibrium:
         """The attacker's strategy as explicit rows; samples of weight 0 are attacked at their first."""
         used = np.flatnonzero(self.probability)
         sample = self.game.sample[used]
-        unweighted = np.setdiff1d(np.arange(n_samples), sample)
+        cited = np.zeros(n_samples, dtype=np.bool_)
+        cited[sample] = True
+        unweighted = np.flatnonzero(~cited)
         return RowAttack(
             sample=np.concatenate([sample, unweighted]),
             attack=np.concatenate([self.game.attack[used], np.zeros_like(unweighted)]),
@@ -184,9 +187,11 @@ def solve_game(
         active[nearest_rows(core, near, room)] = True
         found = play(np.flatnonzero(active), gap)
         near, value = found.weights, core.value(found.weights)
+        if value - found.value <= gap:
+            return replace(found, value=value)
         scores = core.rows @ near
         missing = scores > core.highest(np.where(active, scores, -np.inf))[core.sample]
-        if value - found.value <= gap or not missing.any():
+        if not missing.any():
             return replace(found, value=value)
         active |= missing
 
