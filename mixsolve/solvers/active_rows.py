@@ -59,6 +59,11 @@ class ActiveRows:
         return self.sample.size
 
     @property
+    def n_new(self) -> int:
+        """Rows noted that `merge` has yet to take in."""
+        return sum(sample.size for sample, _, _ in self._new)
+
+    @property
     def is_complete(self) -> bool:
         """Whether every sample of positive weight has a row, without which the game on them proves nothing."""
         return bool(np.all((np.diff(self._first) > 0) | (self.share == 0)))

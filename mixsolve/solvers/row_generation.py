@@ -86,6 +86,7 @@ class RowGeneration:
 
             def visit(first: int, answer: PassAnswer, asked: NDArray[np.float64] = weights) -> None:
                 rows.absorb(asked, first, answer)
+                desk.note(core_rows=rows.n_rows + rows.n_new, peak_memory=rows.peak_memory)
 
             yield Queries(weights, np.zeros(len(weights)), float64=float64, visit=visit)
             fresh, float64 = rows.merge(), True
