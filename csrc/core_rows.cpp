@@ -49,6 +49,8 @@ CoreRows::CoreRows(const CoreProblem& problem)
     size = 0;
     for (int64_t i = 0; i < problem.n_rows * n_classifiers; ++i) size = std::max(size, std::fabs(problem.rows[i]));
     const double scale = size > 0 ? power_of_two(size) : 1.0;
+    rows.reserve(static_cast<size_t>(problem.n_rows * stride));
+    origin.reserve(static_cast<size_t>(problem.n_rows));
     start.push_back(0);
     std::vector<int64_t> kept;
     for (int64_t i = 0; i < problem.n_samples; ++i) {

@@ -15,7 +15,7 @@ constexpr double kToBoundary = 0.995;    // of the way to the boundary, a step g
 constexpr double kLeastCentring = 1e-6;  // of mu: what the corrector aims at, at least
 constexpr double kHold = 0.1;            // mu stays above this part of what infeasibility adds to the gap
 constexpr double kSolveError = 0.1;      // of mu: what an equation of a Newton step may lack
-constexpr double kStartShare = 0.9;      // of the mixture given, the rest uniform
+constexpr double kStartMu = 0.2;         // times the number of products, in units of the objective
 constexpr int64_t kCheapMatrix = 256;    // classifiers; above, correctors cost little beside the Newton matrix
 constexpr double kShortStep = 0.5, kBetterStep = 0.95;  // correctors are tried for shorter steps than that
 constexpr double kLonger = 0.2, kWorthwhile = 0.02;     // what they try to gain, and what they must
@@ -38,8 +38,8 @@ class InteriorPoint {
     }
 
     // Until the gap of the best points is at most `gap`.
-    CoreStatus run(double gap, int iteration_limit, const double* start) {
-        begin(start);
+    CoreStatus run(double gap, int iteration_limit) {
+        begin();
         for (int waited = 0;; ++iterations_) {
             const double before = best_value_ - best_lower_;
             assess();
@@ -69,12 +69,9 @@ class InteriorPoint {
     };
 
     // A point of which every sample is on the central path, and the weights not far from it.
-    void begin(const double* start) {
-        const double uniform = 1.0 / static_cast<double>(n_);
-        for (int64_t k = 0; k < n_; ++k) {
-            w_[k] = start ? kStartShare * start[k] + (1 - kStartShare) * uniform : uniform;
-        }
-        mu_ = 1 / n_products_;
+    void begin() {
+        std::fill_n(w_.begin(), n_, 1.0 / static_cast<double>(n_));
+        mu_ = kStartMu / n_products_;
         rows_.start(w_.data(), mu_);
         best_weights_ = w_;
         best_duals_ = rows_.duals();
@@ -232,7 +229,7 @@ void solve_core(const CoreProblem& problem, CoreAnswer& answer) {
     }
     TaskRunner tasks(problem.threads, problem.interrupted);
     InteriorPoint method(core, tasks);
-    answer.status = method.run(problem.gap / core.unit, problem.iteration_limit, problem.start);
+    answer.status = method.run(problem.gap / core.unit, problem.iteration_limit);
     answer.iterations = method.iterations();
     proof.write(method.weights().data(), method.duals().data(), answer);
 }

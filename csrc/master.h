@@ -15,7 +15,6 @@ struct CoreProblem {
     const double* rows;      // (n_rows, L) finite
     const int64_t* offsets;  // (n_samples + 1), rising from 0 to n_rows
     const double* share;     // (n_samples) >= 0, not all 0
-    const double* start;     // (L) a mixture to start near, or null
     double gap;              // >= 0, in units of the losses
     int iteration_limit;
     int threads;

@@ -39,14 +39,8 @@ CoreProblem problem_of(const Array& rows, const Offsets& offsets, const Array& s
 }
 
 py::tuple solve(const RunInterruptibly& run, Array rows, Offsets offsets, Array share, double gap, int iteration_limit,
-                int threads, py::object start, py::object cancel) {
+                int threads, py::object cancel) {
     CoreProblem problem = problem_of(rows, offsets, share);
-    Array given;
-    if (!start.is_none()) {
-        given = start.cast<Array>();
-        require(given.size() == problem.n_classifiers, "start must have shape (n_classifiers,)");
-        problem.start = given.data();
-    }
     problem.gap = gap;
     problem.iteration_limit = iteration_limit;
     problem.threads = threads > 0 ? threads : available_threads();
@@ -73,13 +67,13 @@ py::tuple solve(const RunInterruptibly& run, Array rows, Offsets offsets, Array 
 void bind_master(py::module_& module, const RunInterruptibly& run) {
     module.def(
         "solve_core",
-        [run](Array rows, Offsets offsets, Array share, double gap, int iteration_limit, int threads, py::object start,
+        [run](Array rows, Offsets offsets, Array share, double gap, int iteration_limit, int threads,
               py::object cancel) {
             return solve(run, std::move(rows), std::move(offsets), std::move(share), gap, iteration_limit, threads,
-                         std::move(start), std::move(cancel));
+                         std::move(cancel));
         },
         py::arg("rows"), py::arg("offsets"), py::arg("share"), py::arg("gap"), py::arg("iteration_limit") = 100,
-        py::arg("threads") = 0, py::arg("start") = py::none(), py::arg("cancel") = py::none());
+        py::arg("threads") = 0, py::arg("cancel") = py::none());
 }
 
 }  // namespace mixsolve

@@ -49,7 +49,6 @@ def solve_core(
     gap: float,
     iteration_limit: int = 100,
     threads: int = 0,
-    start: NDArray[np.float64] | None = None,
     cancel: CancelToken | None = None,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], float, float, int, int]: ...
 def import_dlpack(exporter: Any) -> tuple[NDArray[Any], int, int, int]: ...

@@ -16,7 +16,7 @@ import numpy as np
 
 from mixsolve import _native
 from mixsolve.inputs import real_array
-from mixsolve.simplex import check_simplex, project_to_simplex
+from mixsolve.simplex import project_to_simplex
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -72,7 +72,6 @@ def solve_core(
     threads: int | None = None,
     cancel: _native.CancelToken | None = None,
     iteration_limit: int = 100,
-    start: ArrayLike | None = None,
 ) -> CoreSolution:
     """Solve ``min_w sum_i share_i max_j <w, row_ij>`` over the simplex to an absolute gap.
 
@@ -94,8 +93,6 @@ def solve_core(
         ``cancel.cancel()`` ends the solve with what it has.
     iteration_limit : int
         >= 1, of the interior point.
-    start : array of float64, (n_classifiers,), optional
-        A mixture near the solution.
 
     Returns
     -------
@@ -113,9 +110,8 @@ def solve_core(
     Where it stalls above the gap, HiGHS is asked, and the better half of each answer is kept.
     """
     core = _checked(rows, offsets, share, gap, threads, iteration_limit)
-    near = None if start is None else check_simplex(start, core.rows.shape[1])
     weights, duals, value, lower, iterations, status = _native.solve_core(
-        core.rows, core.offsets, core.share, gap, iteration_limit, threads or 0, near, cancel
+        core.rows, core.offsets, core.share, gap, iteration_limit, threads or 0, cancel
     )
     solution = CoreSolution(weights, duals, value, lower, iterations, tuple(CoreStatus)[status])
     if solution.status is not CoreStatus.STALLED or solution.gap <= HIGHS_ACCURACY * float(

@@ -160,16 +160,6 @@ def test_iteration_limit_returns_true_bounds():
     assert gaps == sorted(gaps, reverse=True)
 
 
-def test_start():
-    core = correlated_sigmoids(200, 10, 6)
-    cold = solve_core(*core, gap=1e-9)
-    warm = solve_core(*core, gap=1e-9, start=cold.weights)
-    check_solution(core, warm)
-    assert warm.status is CoreStatus.OPTIMAL
-    for start in (np.eye(6)[0], np.full(6, 1 / 6)):
-        assert solve_core(*core, gap=1e-9, start=start).status is CoreStatus.OPTIMAL
-
-
 def test_cancelled_before_it_begins():
     core = correlated_sigmoids(50, 10, 6)
     token = _native.CancelToken()
@@ -279,4 +269,3 @@ def test_bad_input():
     refuse(ValueError, "gap", "finite", "nan", call(gap=np.nan))
     refuse(ValueError, "threads", "positive integer", "0", call(threads=0))
     refuse(ValueError, "iteration_limit", "positive integer", "0", call(iteration_limit=0))
-    refuse(ValueError, "start", "sum to 1", "0.5", call(start=[0.25, 0.25]))
