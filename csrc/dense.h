@@ -9,8 +9,8 @@
 
 namespace mixsolve {
 
-constexpr int64_t kPanelRows = 96;  // X is cut into so many rows at most; panels lie one more apart (cache sets)
-constexpr int64_t kRowAlign = 8;    // row strides are multiples of it
+constexpr int64_t kPanelRows = 128;  // X is cut into so many rows at most; panels lie one more apart (cache sets)
+constexpr int64_t kRowAlign = 8;     // row strides are multiples of it
 constexpr int64_t kCholeskyBlock = 64;
 
 inline int64_t padded(int64_t n) { return (n + kRowAlign - 1) / kRowAlign * kRowAlign; }

@@ -11,14 +11,13 @@
 namespace mixsolve {
 namespace {
 
-constexpr double kToBoundary = 0.995;    // of the way to the boundary, a step goes at most
-constexpr double kLeastCentring = 1e-6;  // of mu: what the corrector aims at, at least
-constexpr double kHold = 0.1;            // mu stays above this part of what infeasibility adds to the gap
-constexpr double kSolveError = 0.1;      // of mu: what an equation of a Newton step may lack
-constexpr double kStartMu = 0.2;         // times the number of products, in units of the objective
-constexpr int64_t kCheapMatrix = 256;    // classifiers; above, correctors cost little beside the Newton matrix
-constexpr double kShortStep = 0.5, kBetterStep = 0.95;  // correctors are tried for shorter steps than that
-constexpr double kLonger = 0.2, kWorthwhile = 0.02;     // what they try to gain, and what they must
+constexpr double kToBoundary = 0.995;                // of the way to the boundary, a step goes at most
+constexpr double kLeastCentring = 1e-6;              // of mu: what the corrector aims at, at least
+constexpr double kHold = 0.1;                        // mu stays above this part of what infeasibility adds to the gap
+constexpr double kSolveError = 0.1;                  // of mu: what an equation of a Newton step may lack
+constexpr double kStartMu = 0.2;                     // times the number of products, in units of the objective
+constexpr double kShortStep = 0.5;                   // correctors are tried for shorter steps than that
+constexpr double kLonger = 0.2, kWorthwhile = 0.02;  // what they try to gain, and what they must
 constexpr int kMostCorrectors = 3;
 constexpr int kPatience = 10;  // iterations without a better gap
 
@@ -139,8 +138,7 @@ class InteriorPoint {
             pull_[k] += target * per_mu_[k] + second_[k];
         }
         Step step = aimed_step(target);
-        const double short_step = n_ < kCheapMatrix ? kShortStep : kBetterStep;
-        for (int round = 0; round < kMostCorrectors && std::min(step.primal, step.dual) < short_step; ++round) {
+        for (int round = 0; round < kMostCorrectors && std::min(step.primal, step.dual) < kShortStep; ++round) {
             centre(step, target);
             const Step other = aimed_step(target);
             if (!(other.primal + other.dual >= step.primal + step.dual + kWorthwhile)) {

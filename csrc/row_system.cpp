@@ -7,6 +7,7 @@ namespace mixsolve {
 namespace {
 
 constexpr int64_t kManyPartialsBelow = 320;  // classifiers; above, threads share out the columns of one matrix
+constexpr int64_t kColumnsTogether = 4;      // groups of columns per task: panels come from memory once for all of them
 constexpr int64_t kPartialBudget = 1 << 20;  // doubles in partial matrices
 
 }  // namespace
@@ -186,12 +187,15 @@ void RowSystem::form_matrix(Doubles& matrix) {
         return;
     }
     std::fill(matrix.begin(), matrix.end(), 0.0);
-    tasks_.run(dense_.column_groups(core_.n_classifiers), small(), [&](int64_t columns, int) {
+    const int64_t columns = dense_.column_groups(core_.n_classifiers);
+    tasks_.run((columns + kColumnsTogether - 1) / kColumnsTogether, small(), [&](int64_t task, int) {
         for (int64_t group = 0; group < groups(); ++group) {
             int64_t left = spread_rows(group);
             for (int64_t block = first_panel_[group]; left > 0; ++block, left -= kPanelRows) {
-                dense_.add_products(&panels_[block * panels_size(n)], std::min(left, kPanelRows), core_.n_classifiers,
-                                    columns, matrix.data(), n);
+                for (int64_t c = task * kColumnsTogether; c < std::min(columns, (task + 1) * kColumnsTogether); ++c) {
+                    dense_.add_products(&panels_[block * panels_size(n)], std::min(left, kPanelRows),
+                                        core_.n_classifiers, c, matrix.data(), n);
+                }
             }
         }
     });
