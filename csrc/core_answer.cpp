@@ -3,17 +3,13 @@
 #include <algorithm>
 #include <cmath>
 
+#include "exact_sum.h"
+
 namespace mixsolve {
 namespace {
 
 // Duals below this part of their sample's share are taken for zero: the largest that leaves the gap as asked for.
 constexpr double kThresholds[] = {1e-3, 1e-5, 1e-7, 1e-9, 1e-12, 0};
-
-void add_exactly(double& sum, double& rest, double x) {  // Neumaier
-    const double total = sum + x;
-    rest += std::fabs(sum) >= std::fabs(x) ? (sum - total) + x : (x - total) + sum;
-    sum = total;
-}
 
 double sum_of(const double* x, int64_t n, double sum) {
     double rest = 0;

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "dense.h"
+#include "exact_sum.h"
 
 namespace mixsolve {
 namespace {
@@ -31,12 +32,6 @@ void distinct(const CoreProblem& problem, int64_t first, int64_t end, std::vecto
     const auto equal = [&](int64_t a, int64_t b) { return std::equal(row(a), row(a) + n, row(b)); };
     kept.erase(std::unique(kept.begin(), kept.end(), equal), kept.end());
     std::sort(kept.begin(), kept.end());
-}
-
-void add_exactly(double& sum, double& rest, double x) {  // Neumaier
-    const double total = sum + x;
-    rest += std::fabs(sum) >= std::fabs(x) ? (sum - total) + x : (x - total) + sum;
-    sum = total;
 }
 
 }  // namespace

@@ -12,8 +12,7 @@ constexpr int64_t kPartialBudget = 1 << 20;  // doubles in partial matrices
 
 }  // namespace
 
-RowSystem::RowSystem(const CoreRows& core, TaskRunner& tasks)
-    : core_(core), tasks_(tasks), dense_(dense_kernel()), workers_(static_cast<size_t>(tasks.threads())) {
+RowSystem::RowSystem(const CoreRows& core, TaskRunner& tasks) : core_(core), tasks_(tasks), dense_(dense_kernel()) {
     make_groups();
     const auto samples = static_cast<size_t>(core.n_samples), rows = static_cast<size_t>(core.n_rows);
     for (Doubles* array : {&v_, &total_, &e_sum_, &per_mu_sum_, &second_sum_, &dv_, &other_dv_})
@@ -24,6 +23,7 @@ RowSystem::RowSystem(const CoreRows& core, TaskRunner& tasks)
     assessed_.resize(static_cast<size_t>(groups()));
     stepped_.resize(static_cast<size_t>(groups()));
     const bool shared = part_.size() == 2;
+    workers_.resize(std::min(static_cast<size_t>(tasks.threads()), shared ? group_.size() - 1 : part_.size() - 1));
     panels_.assign(shared ? static_cast<size_t>(first_panel_.back() * panels_size(core.stride)) : 0, 0.0);
     matrices_.assign(shared ? 0 : (part_.size() - 1) * static_cast<size_t>(core.stride * core.stride), 0.0);
     for (Worker& worker : workers_) {
