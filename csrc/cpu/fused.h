@@ -1,8 +1,5 @@
-// Samples of many attacks and few classifiers in one go: scores, exponentials and moments of a vector of attacks while
-// its losses are at hand, so that memory is asked for evenly and nothing is written on the way.
-//
-// The exponents are shifted by the largest of the sample's first scores, not of all: any shift serves as long as
-// nothing overflows. When a later score is too far above it, the sample is done again from its true maximum.
+// Samples of many attacks and few classifiers: tile by tile, scores and then exponentials and moments while the losses
+// are at hand. Memory is asked for evenly, and what is between the two loops stays in the first cache.
 #pragma once
 
 #include "rows.h"
@@ -19,139 +16,210 @@ constexpr int kMostFusedPlanes = 6;
 constexpr int kMostFusedPlanes = 0;
 #endif
 
-constexpr int kMostFusedSoftPlanes = kMostFusedPlanes < 4 ? kMostFusedPlanes : 4;
+// Which vectors of a tile fetch the lines of memory ahead of them: those whose number is `turn` by the bits of `mask`.
+// Queries that read the same losses one after the other take turns.
+struct Fetching {
+    int mask, turn;
+    MIXSOLVE_INLINE bool due(int vector) const { return (vector & mask) == turn; }
+};
 
 template <class Score, class Stored, int Planes>
 struct Fused {
-    static constexpr int kWidth = kLanes<Score>, kRun = 2 * kRunVectors * kWidth;
-    static constexpr int kAhead = 4096;  // bytes of each plane: far enough for memory, near enough for the caches
-    static constexpr Score kLargestExponent = 60;  // 2^60 times the attacks of a sample is no overflow
+    static constexpr int kWidth = kLanes<Score>;
+    static constexpr int kTile = (Planes <= 4 ? 8 : 32) * kWidth;  // rows whose losses stay in the first cache
+    static constexpr int kAhead = 8192;  // bytes of each plane: far enough for memory, near enough for the caches
+    static constexpr Score kLowest = -__builtin_inff();
+
+    // Copies of what the loops need: nothing that they store can change it.
+    struct Losses {
+        const char* data;
+        int64_t stride;
+        Fetching fetching;
+        Vec<Score> weights[Planes];
+
+        MIXSOLVE_INLINE const char* row(int row) const { return data + row * static_cast<int64_t>(sizeof(Stored)); }
+        template <bool Whole>
+        MIXSOLVE_INLINE Vec<Score> at(const char* from, int plane, int count) const {
+            const Stored* here = reinterpret_cast<const Stored*>(from + plane * stride);
+            return Whole ? Loader<Score, Stored>::full(here) : load_first<Score, Stored>(here, count);
+        }
+        template <bool Whole>
+        MIXSOLVE_INLINE Vec<Score> score(const char* from, int count) const {
+            Vec<Score> sum = at<Whole>(from, 0, count) * weights[0];
+            MIXSOLVE_UNROLL
+            for (int p = 1; p < Planes; ++p) sum = fma(at<Whole>(from, p, count), weights[p], sum);
+            return sum;
+        }
+        // Half of the planes are fetched beside the scores, the others beside the moments: a burst would stall the
+        // core.
+        template <int Half>
+        MIXSOLVE_INLINE void fetch(const char* from, int vector) const {
+            if (!fetching.due(vector)) return;
+            MIXSOLVE_UNROLL
+            for (int p = Half; p < Planes; p += 2) __builtin_prefetch(from + p * stride + kAhead, 0, 2);
+        }
+    };
+
+    struct Tile {
+        int begin, end;  // rows of one sample
+        Score* scores;   // a vector may be stored past the last one
+        Score maximum;
+    };
 
     const Rows<Score, Stored>& rows;
     const Segments<Score>& query;
     const Score* weights;
+    Fetching fetching;
 
-    template <bool Whole>
-    MIXSOLVE_INLINE Vec<Score> losses(const char* from, int plane, int count) const {
-        const Stored* here = reinterpret_cast<const Stored*>(from + plane * rows.plane_stride);
-        return Whole ? Loader<Score, Stored>::full(here) : load_first<Score, Stored>(here, count);
-    }
-    template <bool Whole>
-    MIXSOLVE_INLINE Vec<Score> score(const char* from, int count) const {
-        Vec<Score> sum = losses<Whole>(from, 0, count) * splat(weights[0]);
+    MIXSOLVE_INLINE Losses losses() const {
+        Losses found;
+        found.data = rows.data;
+        found.stride = rows.plane_stride;
+        found.fetching = fetching;
         MIXSOLVE_UNROLL
-        for (int p = 1; p < Planes; ++p) sum = fma(losses<Whole>(from, p, count), splat(weights[p]), sum);
-        return sum;
+        for (int p = 0; p < Planes; ++p) found.weights[p] = splat(weights[p]);
+        return found;
     }
-    const char* row_data(int row) const { return rows.data + row * static_cast<int64_t>(sizeof(Stored)); }
 
     // ---- temperature > 0 ----
 
-    // Moments of all samples of the block, added to `gradient`; maxima, masses and excesses are left in `query`.
-    MIXSOLVE_NOINLINE void soften(double* gradient) const {
-        const Block& block = query.block;
-        Vec<Score> total[Planes], odd = splat(Score(0));
+    // Adds the moments of the samples [first, last) to `total`, and to `gradient` every few samples and at the end of
+    // the block; leaves maxima, masses and excesses in `query`.
+    //
+    // The scores of a tile are computed before the exponentials of the tile before it, so that neither waits for the
+    // other. A loss that is not finite makes its moment so, and the pass looks at the gradients.
+    MIXSOLVE_NOINLINE void soften(int first, int last, Vec<Score>* total, double* gradient) const {
+        const Losses table = losses();
+        const int32_t* const start = query.block.start;
+        const bool one_temperature = !query.work.request->temperature_per_sample;
+        Score *const maxima = query.maximum(), *const mass = query.mass(), *const excess = query.excess();
+        const Score* const sample_weights = query.weights();
+        Score scale = static_cast<Score>(kLog2E / query.temperature(0));
+        Vec<Score> sums[Planes];
         MIXSOLVE_UNROLL
-        for (int p = 0; p < Planes; ++p) total[p] = splat(Score(0));
-        Score next_shift = first_scores(0), scale = 0, smallest = 0, largest = 0;
-        for (int s = 0; s < block.n_segments; ++s) {
-            const int begin = block.start[s], end = block.start[s + 1];
-            if (s == 0 || query.work.request->temperature_per_sample) {
-                scale = static_cast<Score>(kLog2E / query.temperature(s));
-                smallest = smallest_argument(scale);
-                largest = kLargestExponent / scale;
+        for (int p = 0; p < Planes; ++p) sums[p] = total[p];
+        Tile tile = scores(table, start[first], start[first + 1], query.probability);
+        for (int s = first; s < last; ++s) {
+            if (!one_temperature) scale = static_cast<Score>(kLog2E / query.temperature(s));
+            Vec<Score> moment[Planes], masses;
+            Score maximum;
+            if (tile.end == start[s + 1]) {
+                const Tile here = tile;
+                if (s + 1 < last) tile = scores(table, here.end, start[s + 2], other(here));
+                maximum = here.maximum;
+                masses = moments(table, here, scale, maximum, moment);
+            } else {  // through memory of its own, which leaves the usual case its registers
+                Vec<Score> long_moment[Planes];
+                maximum = long_moments(table, s, last, scale, tile, masses, long_moment);
+                MIXSOLVE_UNROLL
+                for (int p = 0; p < Planes; ++p) moment[p] = long_moment[p];
             }
-            Score shift = next_shift;
-            if (s + 1 < block.n_segments) next_shift = first_scores(s + 1);  // early: nothing has to wait for it
-            Vec<Score> moment[Planes], masses, highest;
-            for (;;) {
-                if (end - begin <= kRun) {
-                    highest = moments(begin, end, scale, smallest, shift, masses, odd, moment);
-                } else {  // through memory of its own, which leaves the usual case its registers
-                    Vec<Score> sums[Planes], all_masses, all_odd = odd;
-                    highest = long_moments(begin, end, scale, smallest, shift, all_masses, all_odd, sums);
-                    masses = all_masses;
-                    odd = all_odd;
-                    MIXSOLVE_UNROLL
-                    for (int p = 0; p < Planes; ++p) moment[p] = sums[p];
-                }
-                if (!any_greater(highest, splat(largest))) break;
-                shift += lane_max(highest);
-            }
-            const Score mass = lane_sum(masses), all = static_cast<Score>(end - begin);
-            query.maximum()[s] = shift;
-            query.mass()[s] = mass;
-            // A mean power near 1 is a chance hit of the shift unless the scores lie within about a temperature of it.
-            const bool high = near_one(mass / all) && lane_max(highest) * scale < 2;
-            query.excess()[s] = high ? excess(begin, end, scale, shift) : mass - all;
-            const Vec<Score> factor = splat(query.weights()[s] / mass);
+            const Score sum = lane_sum(masses), all = static_cast<Score>(start[s + 1] - start[s]);
+            maxima[s] = maximum;
+            mass[s] = sum;
+            excess[s] = near_one(sum / all) ? sum_expm1(s, scale, maximum) : sum - all;
+            const Vec<Score> factor = splat(sample_weights[s] / sum);
             MIXSOLVE_UNROLL
-            for (int p = 0; p < Planes; ++p) total[p] = fma(factor, moment[p], total[p]);
-            if (s % kRunVectors == kRunVectors - 1 || s + 1 == block.n_segments) {
+            for (int p = 0; p < Planes; ++p) sums[p] = fma(factor, moment[p], sums[p]);
+            if (s % kRunVectors == kRunVectors - 1 || s + 1 == query.block.n_segments) {
                 MIXSOLVE_UNROLL
                 for (int p = 0; p < Planes; ++p) {
-                    gradient[p] += static_cast<double>(lane_sum(total[p]));
-                    total[p] = splat(Score(0));
+                    gradient[p] += static_cast<double>(lane_sum(sums[p]));
+                    sums[p] = splat(Score(0));
                 }
             }
         }
-        if (lane_sum(odd) != 0) query.work.finite = false;
+        MIXSOLVE_UNROLL
+        for (int p = 0; p < Planes; ++p) total[p] = sums[p];
     }
-    Score first_scores(int s) const { return lane_max(score<true>(row_data(query.block.start[s]), kWidth)); }
+    Score* other(const Tile& tile) const { return query.probability + (tile.scores == query.probability) * 2 * kTile; }
 
-    // Run by run: see kRunVectors.
-    MIXSOLVE_NOINLINE Vec<Score> long_moments(int begin, int end, Score scale, Score smallest, Score shift,
-                                              Vec<Score>& masses, Vec<Score>& odd, Vec<Score> (&moment)[Planes]) const {
-        Vec<Score> highest = moments(begin, begin + kRun, scale, smallest, shift, masses, odd, moment);
-        for (int row = begin + kRun; row < end; row += kRun) {
-            Vec<Score> more[Planes], more_mass;
-            const int stop = end - row < kRun ? end : row + kRun;
-            highest = vmax(highest, moments(row, stop, scale, smallest, shift, more_mass, odd, more));
-            masses += more_mass;
+    // The tile that begins at row `begin` of a sample that ends at `sample_end`.
+    static MIXSOLVE_INLINE Tile scores(const Losses& table, int begin, int sample_end, Score* out) {
+        const int end = sample_end - begin < kTile ? sample_end : begin + kTile;
+        const char* from = table.row(begin);
+        Vec<Score> highest = splat(kLowest);
+        int vector = 0;
+        for (int row = begin; row + kWidth <= end; row += kWidth, ++vector, from += kWidth * sizeof(Stored)) {
+            table.template fetch<0>(from, vector);
+            const Vec<Score> z = table.template score<true>(from, kWidth);
+            store(out + vector * kWidth, z);
+            highest = vmax(highest, z);
+        }
+        const int left = end - begin - vector * kWidth;
+        if (left > 0) {
+            table.template fetch<0>(from, vector);
+            const Vec<Score> z = keep_first<Score>(table.template score<false>(from, left), left, kLowest);
+            store(out + vector * kWidth, z);
+            highest = vmax(highest, z);
+        }
+        return {begin, end, out, lane_max(highest)};
+    }
+
+    // sum_j p_j row_j and sum_j p_j over a tile, with p_j = 2^(scale (z_j - shift)), by lanes.
+    static MIXSOLVE_INLINE Vec<Score> moments(const Losses& table, const Tile& tile, Score scale, Score shift,
+                                              Vec<Score> (&moment)[Planes]) {
+        const Vec<Score> scales = splat(scale), shifts = splat(shift);
+        const char* from = table.row(tile.begin);
+        Vec<Score> sum = splat(Score(0));
+        MIXSOLVE_UNROLL
+        for (int p = 0; p < Planes; ++p) moment[p] = sum;
+        int vector = 0;
+        for (int row = tile.begin; row + kWidth <= tile.end; row += kWidth, ++vector, from += kWidth * sizeof(Stored)) {
+            table.template fetch<1>(from, vector);
+            const Vec<Score> chance = exp2_of((load(tile.scores + vector * kWidth) - shifts) * scales);
+            sum += chance;
+            MIXSOLVE_UNROLL
+            for (int p = 0; p < Planes; ++p) {
+                moment[p] = fma(chance, table.template at<true>(from, p, kWidth), moment[p]);
+            }
+        }
+        const int left = tile.end - tile.begin - vector * kWidth;
+        if (left > 0) {  // chances beyond the last row are too small to count
+            table.template fetch<1>(from, vector);
+            const Vec<Score> chance = exp2_of((load(tile.scores + vector * kWidth) - shifts) * scales);
+            sum += chance;
+            MIXSOLVE_UNROLL
+            for (int p = 0; p < Planes; ++p) {
+                moment[p] = fma(chance, table.template at<false>(from, p, left), moment[p]);
+            }
+        }
+        return sum;
+    }
+
+    // Sample `s` of several tiles, the first of which is `tile`; leaves there the tile that comes after the sample.
+    MIXSOLVE_NOINLINE Score long_moments(Losses table, int s, int last, Score scale, Tile& tile, Vec<Score>& masses,
+                                         Vec<Score> (&moment)[Planes]) const {
+        const int32_t* const start = query.block.start;
+        Score shift = kLowest;
+        for (bool opening = true, done = false; !done; opening = false) {
+            const Tile here = tile;
+            done = here.end == start[s + 1];
+            if (!done || s + 1 < last) tile = scores(table, here.end, start[done ? s + 2 : s + 1], other(here));
+            if (opening) {
+                shift = here.maximum;
+                masses = moments(table, here, scale, shift, moment);
+                continue;
+            }
+            if (here.maximum > shift) {
+                const Vec<Score> factor = exp2_of(splat((shift - here.maximum) * scale));
+                shift = here.maximum;
+                masses *= factor;
+                MIXSOLVE_UNROLL
+                for (int p = 0; p < Planes; ++p) moment[p] *= factor;
+            }
+            Vec<Score> more[Planes];
+            masses += moments(table, here, scale, shift, more);
             MIXSOLVE_UNROLL
             for (int p = 0; p < Planes; ++p) moment[p] += more[p];
         }
-        return highest;
-    }
-
-    // sum_j p_j row_j and sum_j p_j with p_j = 2^(scale (z_j - shift)); returns the largest z_j - shift, by lanes.
-    MIXSOLVE_INLINE Vec<Score> moments(int begin, int end, Score scale, Score smallest, Score shift, Vec<Score>& masses,
-                                       Vec<Score>& odd, Vec<Score> (&moment)[Planes]) const {
-        const Vec<Score> scales = splat(scale), lowest = splat(smallest), shifts = splat(shift);
-        Vec<Score> sum = splat(Score(0)), highest = lowest;
-        MIXSOLVE_UNROLL
-        for (int p = 0; p < Planes; ++p) moment[p] = splat(Score(0));
-        const char* from = row_data(begin);
-        int row = begin;
-        for (; row + kWidth <= end; row += kWidth, from += kWidth * sizeof(Stored)) {
-            const Vec<Score> z = score<true>(from, kWidth);
-            MIXSOLVE_UNROLL
-            for (int p = 0; p < Planes; ++p) __builtin_prefetch(from + p * rows.plane_stride + kAhead, 0, 2);
-            odd += z - z;
-            const Vec<Score> above = z - shifts;
-            highest = vmax(highest, above);
-            const Vec<Score> chance = exp2_negative<Score>(above, scales, lowest);
-            sum += chance;
-            MIXSOLVE_UNROLL
-            for (int p = 0; p < Planes; ++p) moment[p] = fma(chance, losses<true>(from, p, kWidth), moment[p]);
-        }
-        if (row < end) {
-            const int count = end - row;
-            const Vec<Score> z = score<false>(from, count);
-            odd += z - z;
-            const Vec<Score> above = keep_first<Score>(z - shifts, count);
-            highest = vmax(highest, above);
-            const Vec<Score> chance = keep_first<Score>(exp2_negative<Score>(above, scales, lowest), count);
-            sum += chance;
-            MIXSOLVE_UNROLL
-            for (int p = 0; p < Planes; ++p) moment[p] = fma(chance, losses<false>(from, p, count), moment[p]);
-        }
-        masses = sum;
-        return highest;
+        return shift;
     }
 
     // sum_j expm1((z_j - shift) / t), for a mass that is close to the number of attacks.
-    MIXSOLVE_NOINLINE Score excess(int begin, int end, Score scale, Score shift) const {
+    MIXSOLVE_NOINLINE Score sum_expm1(int s, Score scale, Score shift) const {
+        const Losses table = losses();
+        const int begin = query.block.start[s], end = query.block.start[s + 1];
         Vec<Score> sum = splat(Score(0)), run = sum;
         for (int row = begin; row < end; row += kWidth) {
             if ((row - begin) % (kRunVectors * kWidth) == 0) {
@@ -159,8 +227,9 @@ struct Fused {
                 run = splat(Score(0));
             }
             const int count = end - row < kWidth ? end - row : kWidth;
+            const char* from = table.row(row);
             const Vec<Score> z =
-                count == kWidth ? score<true>(row_data(row), kWidth) : score<false>(row_data(row), count);
+                count == kWidth ? table.template score<true>(from, kWidth) : table.template score<false>(from, count);
             run += keep_first<Score>(exp2_parts<Score>((z - shift) * scale).expm1(), count);
         }
         return lane_sum(sum + run);
@@ -168,23 +237,27 @@ struct Fused {
 
     // ---- temperature 0 ----
 
-    // The largest score of each sample and the first row that has it.
-    MIXSOLVE_NOINLINE void best_attacks() const {
+    // The largest score of each of the samples [first, last), and the first row that has it.
+    MIXSOLVE_NOINLINE void best_attacks(int first, int last) const {
         using Index = typename IntegerOf<Score>::type;
+        const Losses table = losses();
+        const int32_t* const start = query.block.start;
+        Score* const maxima = query.maximum();
+        int32_t* const best = query.work.best;
         Vec<Score> odd = splat(Score(0));
         Mask<Score> lanes;
         for (int lane = 0; lane < kWidth; ++lane) lanes[lane] = lane;
-        for (int s = 0; s < query.block.n_segments; ++s) {
-            const int begin = query.block.start[s], end = query.block.start[s + 1];
-            const char* from = row_data(begin);
-            Vec<Score> max = score<true>(from, kWidth);
+        for (int s = first; s < last; ++s) {
+            const int begin = start[s], end = start[s + 1];
+            const char* from = table.row(begin);
+            Vec<Score> max = table.template score<true>(from, kWidth);
             odd += max - max;
             Mask<Score> where = lanes + static_cast<Index>(begin), here = where;
             int row = begin + kWidth;
             for (; row + kWidth <= end; row += kWidth) {
                 from += kWidth * sizeof(Stored);
                 here += static_cast<Index>(kWidth);
-                const Vec<Score> z = score<true>(from, kWidth);
+                const Vec<Score> z = table.template score<true>(from, kWidth);
                 odd += z - z;
                 const Mask<Score> better = z > max;
                 max = better ? z : max;
@@ -193,14 +266,14 @@ struct Fused {
             if (row < end) {
                 from += kWidth * sizeof(Stored);
                 here += static_cast<Index>(kWidth);
-                const Vec<Score> z = score<false>(from, end - row);
+                const Vec<Score> z = table.template score<false>(from, end - row);
                 odd += z - z;
                 const Mask<Score> better = (z > max) & (lanes < static_cast<Index>(end - row));
                 max = better ? z : max;
                 where = better ? here : where;
             }
-            query.maximum()[s] = lane_max(max);
-            query.work.best[s] = first_of(where, equal_bits(max, splat(query.maximum()[s])), begin);
+            maxima[s] = lane_max(max);
+            best[s] = first_of(where, equal_bits(max, splat(maxima[s])), begin);
         }
         if (lane_sum(odd) != 0) query.work.finite = false;
     }
@@ -213,30 +286,6 @@ struct Fused {
         return best;
     }
 };
-
-// Calls `use(Fused<Score, Stored, L>)` for the table's number of classifiers.
-template <class Score, class Stored, int Planes = kMostFusedSoftPlanes>
-MIXSOLVE_INLINE void soften_fused(const Rows<Score, Stored>& rows, const Segments<Score>& query, const Score* weights,
-                                  double* gradient) {
-    if constexpr (Planes > 0) {
-        if (rows.n_planes == Planes) {
-            Fused<Score, Stored, Planes>{rows, query, weights}.soften(gradient);
-        } else {
-            soften_fused<Score, Stored, Planes - 1>(rows, query, weights, gradient);
-        }
-    }
-}
-template <class Score, class Stored, int Planes = kMostFusedPlanes>
-MIXSOLVE_INLINE void best_attacks_fused(const Rows<Score, Stored>& rows, const Segments<Score>& query,
-                                        const Score* weights) {
-    if constexpr (Planes > 0) {
-        if (rows.n_planes == Planes) {
-            Fused<Score, Stored, Planes>{rows, query, weights}.best_attacks();
-        } else {
-            best_attacks_fused<Score, Stored, Planes - 1>(rows, query, weights);
-        }
-    }
-}
 
 }  // namespace MIXSOLVE_ISA
 }  // namespace mixsolve

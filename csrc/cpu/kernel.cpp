@@ -11,6 +11,7 @@ namespace MIXSOLVE_ISA {
 template <class Score, class Stored>
 struct BlockKernel {
     static constexpr int kWidth = kLanes<Score>;
+    static constexpr int kRangeRows = 1024;
 
     static void prepare(Workspace& work) {
         const int64_t n = work.request->n_queries * work.table->n_classifiers;
@@ -36,9 +37,7 @@ struct BlockKernel {
             samples.weights()[s] = static_cast<Score>(samples.weight(s));
         }
         if (fits_fused(samples)) {
-            for (int64_t q = 0; q < work.request->n_queries; ++q) {
-                answer_fused(rows, {block, work, q, nullptr, nullptr, {}});
-            }
+            with_planes<kMostFusedPlanes>(rows, block, work);
             return;
         }
         for (int64_t first = 0; first < work.request->n_queries; first += kQueryGroup) {
@@ -66,27 +65,65 @@ struct BlockKernel {
         }
     }
 
-    static bool fits_fused(const Segments<Score>& samples) {
-        const Workspace& work = samples.work;
-        const int most = work.score_only ? kMostFusedPlanes : kMostFusedSoftPlanes;
-        return work.table->n_classifiers <= most && !samples.block.prior && !samples.short_samples() &&
-               samples.all_fill_a_vector();
+    // ---- whole samples, few classifiers: see fused.h -----------------------------------------------------------
+
+    static bool has_long_blocks(const LossTable& table, const PassRequest& request) {
+        const int64_t item = item_size(table.storage);
+        return table.n_classifiers <= kMostFusedPlanes && !table.row_offsets && !table.prior && !request.samples &&
+               table.n_attacks >= 2 * kWidth && table.n_attacks <= kMaxBlockRows &&
+               table.stride_sample == table.n_attacks * item;
     }
-    static void answer_fused(const Rows<Score, Stored>& rows, const Segments<Score>& query) {
-        Workspace& work = query.work;
-        const Score* query_weights = weights(work) + query.query * rows.n_planes;
-        const bool worst_case = query.temperature(0) == 0;
-        if (worst_case || work.answer->best_attack || work.answer->best_row) {
-            best_attacks_fused<Score, Stored>(rows, query, query_weights);
-            hand_out_best(rows, query);
+    static bool fits_fused(const Segments<Score>& samples) {
+        return samples.work.table->n_classifiers <= kMostFusedPlanes && !samples.block.prior &&
+               !samples.short_samples() && samples.all_fill_a_vector();
+    }
+    template <int Planes>
+    static void with_planes(const Rows<Score, Stored>& rows, const Block& block, Workspace& work) {
+        if constexpr (Planes > 0) {
+            if (rows.n_planes == Planes) {
+                fused<Planes>(rows, block, work);
+            } else {
+                with_planes<Planes - 1>(rows, block, work);
+            }
         }
-        if (worst_case) {
-            query.values_from_maxima();
-            add_best_rows(rows, query);
-        } else {
-            soften_fused<Score, Stored>(rows, query, query_weights, work.gradient + query.query * rows.n_planes);
-            query.values_from_masses();
+    }
+
+    // Several loops over the losses are done range by range of samples, so that all but the first find them in the
+    // caches.
+    template <int Planes>
+    static void fused(const Rows<Score, Stored>& rows, const Block& block, Workspace& work) {
+        const int n = block.n_segments;
+        const bool best = work.answer->best_attack || work.answer->best_row;
+        const bool one_loop = work.request->n_queries == 1 && (work.score_only || !best);
+        const int range = one_loop ? n : kRangeRows * n > block.n_rows ? kRangeRows * n / block.n_rows : 1;
+        Vec<Score>* totals = static_cast<Vec<Score>*>(work.totals);
+        for (int64_t i = 0; i < work.request->n_queries * Planes; ++i) totals[i] = splat(Score(0));
+        for (int first = 0; first < n; first += range) {
+            const int last = first + range < n ? first + range : n;
+            for (int64_t q = 0; q < work.request->n_queries; ++q) {
+                if (abandoned(q, work)) return;
+                const Segments<Score> query{block, work, q, nullptr, buffer(work.probabilities, 0), {}};
+                const Fused<Score, Stored, Planes> loops{rows, query, weights(work) + q * Planes,
+                                                         turn(rows, q, work.request->n_queries)};
+                const bool worst_case = query.temperature(0) == 0;
+                if (worst_case || best) {
+                    loops.best_attacks(first, last);
+                    hand_out_best(rows, query, first, last);
+                }
+                if (worst_case) {
+                    query.values_from_maxima(first, last);
+                    add_best_rows(rows, query, first, last);
+                } else {
+                    loops.soften(first, last, totals + q * Planes, work.gradient + q * Planes);
+                    query.values_from_masses(first, last);
+                }
+            }
         }
+    }
+    static Fetching turn(const Rows<Score, Stored>&, int64_t query, int64_t n_queries) {
+        constexpr int kVectorsPerLine = Rows<Score, Stored>::kVectorsPerLine;
+        const int turns = n_queries >= 4 ? 4 : n_queries >= 2 ? 2 : 1;
+        return {turns * kVectorsPerLine - 1, static_cast<int>(query % turns) * kVectorsPerLine};
     }
 
     // Values and outputs of one query; true when its gradient is a moment of the probabilities.
@@ -95,55 +132,51 @@ struct BlockKernel {
         const bool worst_case = query.temperature(0) == 0;
         query.maxima();
         if (worst_case || work.answer->best_attack || work.answer->best_row) query.best_attacks();
-        hand_out_best(rows, query);
+        hand_out_best(rows, query, 0, query.block.n_segments);
         if (!worst_case) {
             query.soften();
             return true;
         }
-        query.values_from_maxima();
-        add_best_rows(rows, query);
+        query.values_from_maxima(0, query.block.n_segments);
+        add_best_rows(rows, query, 0, query.block.n_segments);
         return false;
     }
 
-    static void hand_out_best(const Rows<Score, Stored>& rows, const Segments<Score>& query) {
+    static void hand_out_best(const Rows<Score, Stored>& rows, const Segments<Score>& query, int first, int last) {
         const Block& block = query.block;
         Workspace& work = query.work;
         if (work.answer->best_attack) {
             int64_t* out = work.answer->best_attack + query.query * work.request->n_samples + block.position;
-            for (int s = 0; s < block.n_segments; ++s) out[s] = work.best[s] - block.start[s];
+            for (int s = first; s < last; ++s) out[s] = work.best[s] - block.start[s];
         }
         if (work.answer->best_row) {
-            for (int s = 0; s < block.n_segments; ++s) {
+            for (int s = first; s < last; ++s) {
                 copy_row(rows, work.best[s], best_row(query.query, block.position + s, work));
             }
         }
     }
 
-    static void add_best_rows(const Rows<Score, Stored>& rows, const Segments<Score>& query) {
-        Workspace& work = query.work;
-        double* gradient = work.gradient + query.query * rows.n_planes;
-        const int n = query.block.n_segments;
-        const Score* weight = query.weights();
+    // Adds them one by one: the sum does not depend on how samples are cut into blocks and ranges.
+    static void add_best_rows(const Rows<Score, Stored>& rows, const Segments<Score>& query, int first, int last) {
+        const int32_t* const best = query.work.best;
+        const Score* const weight = query.weights();
+        double* gradient = query.work.gradient + query.query * rows.n_planes;
         int64_t k = 0;
-        for (; k + 4 <= rows.n_planes; k += 4) {
-            const Stored *a = rows.plane(k), *b = rows.plane(k + 1), *c = rows.plane(k + 2), *d = rows.plane(k + 3);
-            double sum[4] = {0, 0, 0, 0};
-            for (int s = 0; s < n; ++s) {
-                const int row = work.best[s];
-                sum[0] += static_cast<double>(weight[s] * static_cast<Score>(to_float(a[row])));
-                sum[1] += static_cast<double>(weight[s] * static_cast<Score>(to_float(b[row])));
-                sum[2] += static_cast<double>(weight[s] * static_cast<Score>(to_float(c[row])));
-                sum[3] += static_cast<double>(weight[s] * static_cast<Score>(to_float(d[row])));
+        for (; k + 4 <= rows.n_planes; k += 4) add_best_of<4>(rows, k, best, weight, first, last, gradient + k);
+        for (; k < rows.n_planes; ++k) add_best_of<1>(rows, k, best, weight, first, last, gradient + k);
+    }
+    template <int Planes>
+    static MIXSOLVE_INLINE void add_best_of(const Rows<Score, Stored>& rows, int64_t k, const int32_t* best,
+                                            const Score* weight, int first, int last, double* gradient) {
+        double sum[Planes];
+        for (int p = 0; p < Planes; ++p) sum[p] = gradient[p];
+        for (int s = first; s < last; ++s) {
+            for (int p = 0; p < Planes; ++p) {
+                const Score loss = static_cast<Score>(to_float(rows.plane(k + p)[best[s]]));
+                sum[p] += static_cast<double>(weight[s] * loss);
             }
-            for (int p = 0; p < 4; ++p) gradient[k + p] += sum[p];
         }
-        for (; k < rows.n_planes; ++k) {
-            double sum = 0;
-            for (int s = 0; s < n; ++s) {
-                sum += static_cast<double>(weight[s] * static_cast<Score>(to_float(rows.plane(k)[work.best[s]])));
-            }
-            gradient[k] += sum;
-        }
+        for (int p = 0; p < Planes; ++p) gradient[p] = sum[p];
     }
 
     // ---- a long sample, piece by piece -----------------------------------------------------------------------
@@ -308,7 +341,7 @@ struct BlockKernel {
     }
 
     static const Kernel* table() {
-        static const Kernel kernel = {prepare, block, begin_sample, piece, end_sample};
+        static const Kernel kernel = {has_long_blocks, prepare, block, begin_sample, piece, end_sample};
         return &kernel;
     }
 };

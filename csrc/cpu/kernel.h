@@ -12,7 +12,7 @@
 
 namespace mixsolve {
 
-constexpr int kMaxBlockRows = 4096;
+constexpr int kMaxBlockRows = 4096, kLongBlockRows = 65536;
 constexpr int kBufferRows = kMaxBlockRows + 64;  // a vector may be written past the last row
 constexpr int kQueryGroup = 4;                   // queries scored together
 constexpr int kQueriesBetweenPolls = 16;
@@ -50,6 +50,7 @@ struct Workspace {
     void* segment;         // (8, kBufferRows): per-segment numbers
     int32_t* best;         // (kBufferRows): row of the best attack per segment
     PieceState* pieces;    // (K)
+    void* totals;          // (K, L) vectors
     double* piece_moment;  // (K, L)
     double* value;         // (K) sums of this chunk, with weights s_i N
     double* gradient;      // (K, L)
@@ -61,6 +62,8 @@ struct Workspace {
 };
 
 struct Kernel {
+    // Whether a block of many rows costs no more than several small ones: mostly each loss is looked at only once.
+    bool (*has_long_blocks)(const LossTable&, const PassRequest&);
     void (*prepare)(Workspace&);              // convert the weights
     void (*block)(const Block&, Workspace&);  // whole samples
     void (*begin_sample)(Workspace&);         // a long sample, piece by piece

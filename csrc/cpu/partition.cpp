@@ -26,8 +26,11 @@ int64_t most_chunks(const LossTable& table, int64_t n_queries) {
 
 }  // namespace
 
-Partition::Partition(const LossTable& table, const PassRequest& request)
-    : table_(table), samples_(request.samples), block_rows_(rows_per_block(table)) {
+Partition::Partition(const LossTable& table, const PassRequest& request, bool long_blocks)
+    : table_(table),
+      samples_(request.samples),
+      block_rows_(long_blocks ? kLongBlockRows : rows_per_block(table)),
+      piece_rows_(rows_per_block(table)) {
     const int64_t n = request.n_samples;
     if (!table.row_offsets) {
         rows_ = n * table.n_attacks;
@@ -37,9 +40,10 @@ Partition::Partition(const LossTable& table, const PassRequest& request)
         for (int64_t i = 0; i < n; ++i) rows_ += table.rows(samples_[i]);
     }
     block_samples_ = 0;
+    int whole = 1;  // so many samples fill whole vectors
     if (!table.row_offsets && table.n_attacks <= block_rows_) {
-        block_samples_ = static_cast<int>(block_rows_ / table.n_attacks);
-        const int whole = kLineRows / static_cast<int>(std::gcd<int64_t>(table.n_attacks, kLineRows));
+        block_samples_ = static_cast<int>(std::min<int64_t>(block_rows_ / table.n_attacks, kMaxBlockRows));
+        whole = kLineRows / static_cast<int>(std::gcd<int64_t>(table.n_attacks, kLineRows));
         if (block_samples_ >= whole) block_samples_ -= block_samples_ % whole;
     }
 
@@ -53,7 +57,7 @@ Partition::Partition(const LossTable& table, const PassRequest& request)
                                                      static_cast<double>(wanted));
             end = std::upper_bound(table.row_offsets, table.row_offsets + n, row) - table.row_offsets;
         } else if (block_samples_ > 0 && c + 1 < wanted) {
-            end = std::max<int64_t>(end / block_samples_ * block_samples_, begin);
+            end = std::max<int64_t>(end / whole * whole, begin);
         }
         if (c + 1 == wanted) end = n;
         if (end > begin) chunks_.push_back({begin, end});
@@ -62,7 +66,7 @@ Partition::Partition(const LossTable& table, const PassRequest& request)
 }
 
 int Partition::piece_rows(int64_t sample_rows) const {
-    const int64_t pieces = (sample_rows + block_rows_ - 1) / block_rows_;
+    const int64_t pieces = (sample_rows + piece_rows_ - 1) / piece_rows_;
     const int64_t rows = (sample_rows + pieces - 1) / pieces;
     return static_cast<int>((rows + kLineRows - 1) / kLineRows * kLineRows);
 }

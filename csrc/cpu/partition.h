@@ -15,11 +15,10 @@ struct Chunk {
 
 class Partition {
   public:
-    Partition(const LossTable& table, const PassRequest& request);
+    Partition(const LossTable& table, const PassRequest& request, bool long_blocks);
 
     const std::vector<Chunk>& chunks() const { return chunks_; }
     int64_t rows() const { return rows_; }
-    int block_rows() const { return block_rows_; }
     // Rows of each piece of a sample that is longer than a block.
     int piece_rows(int64_t sample_rows) const;
 
@@ -34,7 +33,7 @@ class Partition {
     const int64_t* samples_;
     std::vector<Chunk> chunks_;
     int64_t rows_ = 0;
-    int block_rows_;
+    int block_rows_, piece_rows_;
     int block_samples_;  // for tables of equal samples
 };
 

@@ -15,6 +15,7 @@
 namespace mixsolve {
 namespace {
 
+constexpr size_t kMostTotals = 16 * 64;  // bytes of a vector for each of the few classifiers of the fused loops
 constexpr auto kPollInterval = std::chrono::milliseconds(10);
 
 // Scratch memory of one thread: kept between passes, since solvers make many short ones.
@@ -43,8 +44,8 @@ class Pass {
         : table_(table),
           request_(request),
           answer_(answer),
-          partition_(table, request),
           kernel_(cpu_kernel(table.storage, request.float64_scores)),
+          partition_(table, request, kernel_.has_long_blocks(table, request)),
           sums_(static_cast<size_t>(request.n_queries * (1 + table.n_classifiers))),
           partials_(new double[partition_.chunks().size() * sums_]) {}
 
@@ -211,7 +212,7 @@ class Pass {
         const size_t moments = queries * static_cast<size_t>(table_.n_classifiers) * sizeof(double);
         Arena& memory = arena();
         memory.reset(rows * (2 * kQueryGroup + 3 + 8) + 2 * kBufferRows * sizeof(int32_t) + 2 * moments +
-                     queries * sizeof(PieceState) + 1024);
+                     queries * sizeof(PieceState) + queries * kMostTotals + 1024);
         Workspace work{};
         work.table = &table_;
         work.request = &request_;
@@ -225,6 +226,7 @@ class Pass {
         work.segment = memory.take(rows * 8);
         work.best = static_cast<int32_t*>(memory.take(2 * kBufferRows * sizeof(int32_t)));
         work.pieces = static_cast<PieceState*>(memory.take(queries * sizeof(PieceState)));
+        work.totals = memory.take(queries * kMostTotals);
         work.piece_moment = static_cast<double*>(memory.take(moments));
         work.finite = true;
         work.abandoned = [](void* pass, bool caller) {
@@ -239,8 +241,8 @@ class Pass {
     const LossTable& table_;
     const PassRequest& request_;
     PassAnswer& answer_;
-    Partition partition_;
     const Kernel& kernel_;
+    Partition partition_;
     size_t sums_;
     std::unique_ptr<double[]> partials_;  // of the chunks; each is cleared when it is begun
     std::atomic<size_t> next_chunk_{0};

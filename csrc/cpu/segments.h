@@ -118,7 +118,8 @@ struct Segments {
             exponentials_by_sample();
         }
         settle_masses();
-        values_from_masses();
+        values_from_masses(0, block.n_segments);
+        factors_from_masses();
         scale_probabilities();
         for (int row = block.n_rows; row < block.n_rows + kWidth; ++row) probability[row] = 0;
     }
@@ -210,45 +211,43 @@ struct Segments {
             }
         }
     }
-    // f_i = max + t log(mass / total), by log1p(excess / total) where that is close to 0.
-    void values_from_masses() const {
-        for (int s = 0; s < block.n_segments; s += kWidth) {
-            const Vec<Score> m = load(mass() + s), all = load(total() + s);
-            const Vec<Score> share = m / all;
+    // f_i = max + t log(mass / total), by log1p(excess / total) where that is close to 0, of samples [first, last).
+    void values_from_masses(int first, int last) const {
+        const Score* t = temperatures(first, last);
+        for (int s = first; s < last; s += kWidth) {
+            const Vec<Score> all = load(total() + s), share = load(mass() + s) / all;
             const Mask<Score> high = (share > splat(Score(kHighTemperatureShare))) & (share < splat(Score(2)));
-            const Vec<Score> small = log1p_small<Score>(high ? load(excess() + s) / all : splat(Score(0)));
-            const Vec<Score> large = log_positive<Score>(share);
-            store(smoothed() + s, high ? small : large);
+            Vec<Score> logarithm = log_positive<Score>(share);
+            if (any_of<Score>(high)) {
+                const Vec<Score> small = log1p_small<Score>(high ? load(excess() + s) / all : splat(Score(0)));
+                logarithm = high ? small : logarithm;
+            }
+            store(smoothed() + s, fma(logarithm, load(t + s), load(maximum() + s)));
         }
-        const Score* t = temperatures();
+        add_values(smoothed(), first, last);
+    }
+    void factors_from_masses() const {
         for (int s = 0; s < block.n_segments; s += kWidth) {
-            store(smoothed() + s, fma(load(smoothed() + s), load(t + s), load(maximum() + s)));
             store(factor() + s, load(weights() + s) / load(mass() + s));
         }
-        add_values(smoothed());
     }
-    // Adds s_i N f_i to the value of the chunk, in float64, and hands the f_i out.
-    void add_values(const Score* values) const {
-        constexpr int kWide = kLanes<double>;
-        const int n = block.n_segments, full = n / kWide * kWide;
-        Vec<double> sum = splat(0.0);
-        for (int s = 0; s < full; s += kWide) {
-            sum = fma(Loader<double, Score>::full(values + s), Loader<double, Score>::full(weights() + s), sum);
-        }
-        if (full < n) {
-            sum = fma(load_first<double, Score>(values + full, n - full),
-                      load_first<double, Score>(weights() + full, n - full), sum);
-        }
-        work.value[query] += lane_sum(sum);
+    void values_from_maxima(int first, int last) const { add_values(maximum(), first, last); }
+    // Adds s_i N f_i to the value of the chunk, in float64 and one by one, so that the sum does not depend on how
+    // samples are cut into ranges; hands the f_i out.
+    void add_values(const Score* values, int first, int last) const {
+        const Score* const w = weights();
+        double sum = work.value[query];
+        for (int s = first; s < last; ++s) sum += static_cast<double>(values[s]) * static_cast<double>(w[s]);
+        work.value[query] = sum;
         if (work.answer->per_sample == nullptr) return;
         double* out = work.answer->per_sample + query * work.request->n_samples + block.position;
-        for (int s = 0; s < n; ++s) out[s] = static_cast<double>(values[s]);
+        for (int s = first; s < last; ++s) out[s] = static_cast<double>(values[s]);
     }
     // Filled per query only when they vary.
-    const Score* temperatures() const {
+    const Score* temperatures(int first, int last) const {
         Score* t = numbers(7);
         const bool varying = work.request->temperature_per_sample;
-        for (int s = 0; s < block.n_segments; s += varying ? 1 : kWidth) {
+        for (int s = first; s < last; s += varying ? 1 : kWidth) {
             if (varying) {
                 t[s] = static_cast<Score>(temperature(s));
             } else {
@@ -317,10 +316,6 @@ struct Segments {
             for (; row < end; ++row) probability[row] *= factor()[s];
         }
     }
-
-    // ---- temperature 0: the best attack alone ----
-
-    void values_from_maxima() const { add_values(maximum()); }
 };
 
 }  // namespace MIXSOLVE_ISA

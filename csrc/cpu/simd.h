@@ -70,7 +70,7 @@ MIXSOLVE_INLINE To bit_cast(const From& from) {
 
 template <class T>
 MIXSOLVE_INLINE Vec<T> splat(T x) {
-    return Vec<T>{} + x;
+    return x - Vec<T>{};  // unlike x + 0 this is x, negative zero included: nothing is left to compute
 }
 template <class T>
 MIXSOLVE_INLINE Vec<T> load(const T* from) {
@@ -88,10 +88,17 @@ MIXSOLVE_INLINE Vec<T> lane_index() {
     for (int lane = 0; lane < kLanes<T>; ++lane) x[lane] = static_cast<T>(lane);
     return x;
 }
-// The first `count` lanes of x, zero in the others.
+// The first `count` lanes of x, `rest` in the others.
 template <class T>
-MIXSOLVE_INLINE Vec<T> keep_first(Vec<T> x, int64_t count) {
-    return lane_index<T>() < splat(static_cast<T>(count)) ? x : splat(T(0));
+MIXSOLVE_INLINE Vec<T> keep_first(Vec<T> x, int64_t count, T rest = T(0)) {
+    return lane_index<T>() < splat(static_cast<T>(count)) ? x : splat(rest);
+}
+
+template <class T>
+MIXSOLVE_INLINE bool any_of(Mask<T> mask) {
+    bool any = false;
+    for (int lane = 0; lane < kLanes<T>; ++lane) any |= mask[lane] != 0;
+    return any;
 }
 
 // ---- loads that convert the storage to the score type ---------------------------------------------------------
