@@ -74,11 +74,50 @@ def uniform_losses(shape: Shape, seed: int) -> Array:
     return np.random.default_rng(seed).random(shape, dtype=np.float32)
 
 
+def near_duplicate_losses(shape: Shape, seed: int) -> Array:
+    """Uniform losses of classifiers in pairs 1e-6 apart; the second half of the attacks repeats the first."""
+    n_classifiers, n_samples, n_attacks = shape
+    rng = np.random.default_rng(seed)
+    distinct = -(-n_attacks // 2)
+    half = rng.random((-(-n_classifiers // 2), n_samples, distinct), dtype=np.float32)
+    pairs = np.concatenate([half, half + np.float32(1e-6) * rng.random(half.shape, dtype=np.float32)])
+    return np.concatenate([pairs, pairs], axis=2)[:n_classifiers, :, :n_attacks]
+
+
+def digits_losses(shape: Shape, seed: int, radius: float = 8.0) -> Array:
+    """Cross-entropy of linear classifiers of scikit-learn's digits under noise in an l2 ball; grey levels from 0 to 16.
+
+    Each classifier is a ridge regression on the classes from 300 images, and sees two thirds of the pixels.
+    """
+    from sklearn.datasets import load_digits
+
+    _, n_samples, n_attacks = shape
+    rng = np.random.default_rng(seed)
+    images, labels = load_digits(return_X_y=True)
+    chosen = rng.integers(labels.size, size=n_samples)
+    moves = rng.standard_normal((n_samples, n_attacks, 64), dtype=np.float32)
+    moves *= radius / np.linalg.norm(moves, axis=2, keepdims=True)
+    moves += images[chosen, None, :].astype(np.float32)
+    losses = np.empty(shape, dtype=np.float32)
+    for plane in losses:
+        seen = (rng.random(64) < 2 / 3).astype(np.float64)
+        taught = rng.integers(labels.size, size=300)
+        inputs = np.hstack([images[taught] * seen, np.ones((300, 1))])
+        normal = inputs.T @ inputs + 100 * np.eye(65)
+        fitted = np.linalg.solve(normal, inputs.T @ (10 * np.eye(10)[labels[taught]]))
+        logits = moves @ (fitted[:-1] * seen[:, None]).astype(np.float32) + fitted[-1].astype(np.float32)
+        right = np.take_along_axis(logits, labels[chosen, None, None], axis=2)
+        plane[:] = np.log(np.exp(logits - right).sum(axis=2))
+    return losses
+
+
 FAMILIES: dict[str, Callable[[Shape, int], Array]] = {
     "sigmoid": sigmoid_losses,
     "cross_entropy": cross_entropy_losses,
     "paper_game": paper_game_losses,
     "uniform": uniform_losses,
+    "near_duplicates": near_duplicate_losses,
+    "digits": digits_losses,
 }
 
 
@@ -102,6 +141,48 @@ class Instance:
 
     def losses(self) -> Array:
         return FAMILIES[self.family](self.shape, self.seed)
+
+
+ROW_GENERATION = tuple(
+    Instance(family, shape, seed=seed)
+    for family, shapes in {
+        "sigmoid": (
+            (2, 2_000, 100),
+            (10, 1_000, 200),
+            (10, 300, 2_000),
+            (10, 20_000, 100),
+            (10, 100_000, 40),
+            (30, 2_000, 100),
+            (60, 5_000, 50),
+            (100, 1_000, 100),
+        ),
+        "cross_entropy": (
+            (5, 20_000, 100),
+            (10, 5_000, 200),
+            (10, 100_000, 20),
+            (30, 300, 100),
+            (50, 2_000, 100),
+        ),
+        "digits": ((5, 1_000, 100), (10, 5_000, 100), (20, 1_000, 200), (10, 20_000, 20)),
+        "uniform": (
+            (3, 10_000, 200),
+            (10, 1_000, 100),
+            (20, 5_000, 100),
+            (20, 50_000, 20),
+            (20, 50, 500),
+            (100, 2_000, 50),
+        ),
+        "paper_game": ((5, 20_000, 100), (10, 1_000, 200), (10, 5_000, 200), (20, 1_000, 100)),
+        "near_duplicates": ((10, 5_000, 100), (10, 100, 100), (20, 1_000, 100), (60, 2_000, 40)),
+    }.items()
+    for shape in shapes
+    for seed in (0, 1)
+)
+"""Instances of the bars on reads of the table; 20 to 2,000 attacks, 2 to 100 classifiers, up to 100,000 samples."""
+
+ONE_GIGABYTE = Instance("sigmoid", (10, 50_000, 500))
+FOUR_GIGABYTES = Instance("sigmoid", (10, 1_000_000, 100))
+MANY_CLASSIFIERS = Instance("sigmoid", (1_000, 2_000, 50))
 
 
 def mixture(n_classifiers: int, seed: int) -> Array:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -115,24 +115,32 @@ class ActiveRows:
         """Move what was noted among the rows held; returns how many were new."""
         if not self._new:
             return 0
-        sample, attack, rows = (np.concatenate(column) for column in zip(*self._new, strict=True))
-        self.note_memory(self.rows.nbytes + 2 * rows.nbytes)
-        self._new.clear()
-        key = sample * self._stride + attack
+        sample, attack = (np.concatenate([part[column] for part in self._new]) for column in (0, 1))
+        key, held = sample * self._stride + attack, self.sample * self._stride + self.attack
         order = np.argsort(key, kind="stable")
-        held = self.sample * self._stride + self.attack
-        place = np.searchsorted(held, key[order])
         if self.n_rows:
-            unknown = held[np.minimum(place, held.size - 1)] != key[order]
-            order, place = order[unknown], place[unknown]
-            self.rows = np.insert(self.rows, place, rows[order], axis=0)
-        else:
-            self.rows = rows[order]
-        self.sample = np.insert(self.sample, place, sample[order])
-        self.attack = np.insert(self.attack, place, attack[order])
-        self._idle = np.insert(self._idle, place, 0)
+            place = np.searchsorted(held, key[order])
+            order = order[held[np.minimum(place, held.size - 1)] != key[order]]
+        key = key[order]
+        old = np.arange(held.size) + np.searchsorted(key, held)
+        new = np.full(sample.size, -1)
+        new[order] = np.arange(key.size) + np.searchsorted(held, key)
+
+        rows = np.empty((held.size + key.size, self.rows.shape[1]))
+        self.note_memory(rows.nbytes)
+        rows[old] = self.rows
+        first = 0
+        for part, _, losses in self._new:
+            target = new[first : first + part.size]
+            rows[target[target >= 0]] = losses if target.min(initial=0) >= 0 else losses[target >= 0]
+            first += part.size
+        self._new.clear()
+        self.rows = rows
+        self.sample = _scattered(old, self.sample, new[order], sample[order])
+        self.attack = _scattered(old, self.attack, new[order], attack[order])
+        self._idle = _scattered(old, self._idle, new[order], np.zeros(key.size, dtype=np.int8))
         self._index()
-        return order.size
+        return key.size
 
     def drop_idle(self, used: NDArray[np.int64], weights: NDArray[np.float64], *, now: bool) -> None:
         """Count for how many solves each row was neither `used` nor a best response; `now` drop those with too many."""
@@ -174,3 +182,13 @@ class ActiveRows:
     def _index(self) -> None:
         np.cumsum(np.bincount(self.sample, minlength=self.share.size), out=self._first[1:])
         self.note_memory(0)
+
+
+def _scattered(
+    old: NDArray[np.int64], before: NDArray[Any], new: NDArray[np.int64], added: NDArray[Any]
+) -> NDArray[Any]:
+    """Entries of before and those added, at their new places."""
+    together = np.empty(old.size + new.size, dtype=before.dtype)
+    together[old] = before
+    together[new] = added
+    return together
