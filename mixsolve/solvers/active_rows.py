@@ -140,7 +140,7 @@ class ActiveRows:
         self.attack = _scattered(old, self.attack, new[order], attack[order])
         self._idle = _scattered(old, self._idle, new[order], np.zeros(key.size, dtype=np.int8))
         self._index()
-        return key.size
+        return int(key.size)
 
     def drop_idle(self, used: NDArray[np.int64], weights: NDArray[np.float64], *, now: bool) -> None:
         """Count for how many solves each row was neither `used` nor a best response; `now` drop those with too many."""
