@@ -188,6 +188,17 @@ def test_a_solve_goes_on_with_the_core_of_an_earlier_result(what):
     assert again.status is Status.OPTIMAL
 
 
+def test_a_large_solve_goes_on_with_what_it_had():
+    losses = correlated_sigmoids(6, 8000, 20).astype(np.float32)
+    earlier = fit_mixture(losses[:, :7000], tol=1e-9)
+    result = fit_mixture(losses, tol=1e-9, start=earlier)
+    assert result.status is Status.OPTIMAL
+    assert_certificate(result, losses, tol=1e-9)
+    again = fit_mixture(losses, tol=1e-6, start=result)
+    assert again.passes == 1
+    assert_certificate(again, losses, tol=1e-6)
+
+
 @pytest.mark.parametrize("pass_limit", [1, 2, 3, 4])
 def test_a_limit_on_passes_after_subsamples(pass_limit):
     losses = correlated_sigmoids(6, 900, 30).astype(np.float32)

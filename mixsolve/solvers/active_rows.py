@@ -142,12 +142,10 @@ class ActiveRows:
         self._index()
         return int(key.size)
 
-    def drop_idle(self, used: NDArray[np.int64], weights: NDArray[np.float64], *, now: bool) -> None:
-        """Count for how many solves each row was neither `used` nor a best response; `now` drop those with too many."""
-        scores = self.rows @ weights
-        needed = scores == self.highest(scores)[self.sample]
-        needed[used] = True
-        self._idle = np.where(needed, 0, np.minimum(self._idle, 100) + 1).astype(np.int8)
+    def drop_idle(self, needed: NDArray[np.int64], *, now: bool) -> None:
+        """Count for how many solves in a row each row was not needed; `now` drop those with too many."""
+        self._idle = np.minimum(self._idle, PATIENCE) + np.int8(1)
+        self._idle[needed] = 0
         kept = self._idle < PATIENCE
         if now and not kept.all():
             self.sample, self.attack, self._idle = self.sample[kept], self.attack[kept], self._idle[kept]

@@ -74,7 +74,7 @@ def find_opening(
     bytes_read = peak_memory = 0
     for samples in drawn:
         part = table.excerpt(samples)
-        first = np.array(found[-1:]) if found else spread_points(table.n_classifiers, FEW)
+        first = np.array(found) if found else spread_points(table.n_classifiers, FEW)
         try:
             weights, held = _solve_loosely(part, first, threads, cancel)
         except ValueError:  # it names a sample of the part

@@ -27,6 +27,9 @@ FEW_ROWS = 2000
 FEWER = 8
 """It holds this part of the core's rows if that is more."""
 
+PICKED = 0.2
+"""Of the samples of a large core, to find out near which mixture its solution lies."""
+
 
 @dataclass(frozen=True, eq=False)
 class CoreGame:
@@ -62,6 +65,43 @@ class CoreGame:
             sizes, share = np.append(sizes, 1), np.append(share, mass.sum())
         offsets = np.concatenate([[0], np.cumsum(sizes)])
         return cls(chosen, sample, attack, alone, losses, offsets, share / share.sum())
+
+    @property
+    def n_several(self) -> int:
+        """Samples with several rows."""
+        return self.share.size - bool(self.alone.any())
+
+    def nearest(self, weights: NDArray[np.float64], room: int) -> CoreGame:
+        """The game on a best response of every sample to a mixture, and on the `room` rows nearest to being one."""
+        several = np.flatnonzero(~self.alone)
+        owner = np.repeat(np.arange(self.n_several), np.diff(self.offsets)[: self.n_several])
+        scores = self.losses[: several.size] @ weights
+        slack = np.maximum.reduceat(scores, self.offsets[: self.n_several])[owner] - scores
+        kept = _best_and_nearest(slack, owner, room)
+        sizes = np.bincount(owner[kept], minlength=self.n_several)
+        single = kept[sizes[owner[kept]] == 1]
+        alone = self.alone.copy()
+        alone[several[single]] = True
+        remaining = np.sort(np.concatenate([np.flatnonzero(self.alone), several[kept]]))
+
+        mass = self.share[owner[single]]
+        rest, total = mass @ self.losses[single], mass.sum()
+        if self.alone.any():
+            rest, total = rest + self.share[-1] * self.losses[-1], total + self.share[-1]
+        losses, share = self.losses[kept[sizes[owner[kept]] > 1]], self.share[: self.n_several][sizes > 1]
+        sizes = sizes[sizes > 1]
+        if total > 0:
+            losses = np.concatenate([losses, (rest / total)[None]])
+            share, sizes = np.append(share, total), np.append(sizes, 1)
+        return CoreGame(
+            self.place[remaining],
+            self.sample[remaining],
+            self.attack[remaining],
+            alone[remaining],
+            losses,
+            np.concatenate([[0], np.cumsum(sizes)]),
+            share / share.sum(),
+        )
 
     @property
     def nbytes(self) -> int:
@@ -103,53 +143,36 @@ class Equilibrium:
     lower: float
     """``min_k sum_r s_i(r) probability_r row_rk``: a lower bound on the value of the whole table."""
 
-    @property
-    def is_pure(self) -> bool:
-        """Whether all but n_classifiers - 1 samples are attacked by one row, as at a vertex."""
-        extra = np.count_nonzero(self.probability[~self.game.alone]) - (self.game.share.size - 1)
-        return bool(extra < max(self.weights.size, 1))
-
     def as_rows(self, n_samples: int) -> RowAttack:
-        """The attacker's strategy as explicit rows; samples of weight 0 are attacked at their first."""
-        used = np.flatnonzero(self.probability)
-        sample = self.game.sample[used]
+        """The attacker's strategy as explicit rows; samples of weight 0 are attacked at their first.
+
+        An interior point spreads its strategy over all nearly best rows. A linear programme on few of them finds one
+        that is pure for all but n_classifiers - 1 samples, unless the game is degenerate; it is taken if it proves
+        the same bound up to rounding.
+        """
+        chosen = self
+        if not self._is_pure:
+            vertex = self.game.nearest(self.weights, NEAREST_ROWS * self.weights.size).solve_at_vertex()
+            size = float(np.abs(self.game.losses).max())
+            if vertex.lower >= self.lower - np.finfo(np.float64).eps * size:
+                chosen = vertex
+        used = np.flatnonzero(chosen.probability)
+        sample, attack = chosen.game.sample[used], chosen.game.attack[used]
         cited = np.zeros(n_samples, dtype=np.bool_)
         cited[sample] = True
         unweighted = np.flatnonzero(~cited)
         return RowAttack(
             sample=np.concatenate([sample, unweighted]),
-            attack=np.concatenate([self.game.attack[used], np.zeros_like(unweighted)]),
-            probability=np.concatenate([self.probability[used], np.ones(unweighted.size)]),
+            attack=np.concatenate([attack, np.zeros_like(unweighted)]),
+            probability=np.concatenate([chosen.probability[used], np.ones(unweighted.size)]),
             n_samples=n_samples,
         )
 
-
-@dataclass(frozen=True, eq=False)
-class CoreAttack:
-    """The attacker's strategy on the core: written down, and made pure, only when it is wanted."""
-
-    found: Equilibrium
-    nearest: CoreGame
-    """The game on a best response and few other rows that are nearly best."""
-    n_samples: int
-
-    @classmethod
-    def of(cls, core: ActiveRows, found: Equilibrium) -> CoreAttack:
-        nearest = CoreGame.of(core, nearest_rows(core, found.weights, NEAREST_ROWS * found.weights.size))
-        return cls(found, nearest, core.share.size)
-
-    def as_rows(self) -> RowAttack:
-        """As explicit rows that prove the same bound, up to rounding, or a better one.
-
-        An interior point spreads its strategy over all nearly best rows. Solved to rounding on few of them, the game
-        has a strategy that is pure for all but n_classifiers - 1 samples, unless it is degenerate.
-        """
-        if self.found.is_pure:
-            return self.found.as_rows(self.n_samples)
-        size = float(np.abs(self.nearest.losses).max())
-        purer = self.nearest.solve_at_vertex()
-        worse = purer.lower < self.found.lower - np.finfo(np.float64).eps * size
-        return (self.found if worse else purer).as_rows(self.n_samples)
+    @property
+    def _is_pure(self) -> bool:
+        """Whether few samples are attacked by more than one row, as at a vertex."""
+        used = np.count_nonzero(self.probability[~self.game.alone])
+        return bool(used - self.game.n_several < max(self.weights.size, 1))
 
 
 def solve_game(
@@ -164,8 +187,8 @@ def solve_game(
     """Solve the game on the core to an absolute gap.
 
     A large core is solved on the rows that are nearest to being best responses to `near`; rows that beat these at the
-    solution are brought in until they add less than the gap. Where `near` is not known, the solution to the gap
-    `loose` on all rows takes its place.
+    solution are brought in until they add no more than `loose`. Where `near` is not known, the solution for a part of
+    the samples takes its place.
     """
 
     def play(chosen: NDArray[np.int64], gap: float) -> Equilibrium:
@@ -178,16 +201,15 @@ def solve_game(
     if core.n_rows <= 2 * room:
         return play(everything, gap)
     if near is None:
-        found = play(everything, max(gap, loose))
-        if found.value - found.lower <= gap:
-            return found
-        near = found.weights
+        picked = np.random.default_rng(0).random(core.share.size) < PICKED
+        part = np.flatnonzero(picked[core.sample])
+        near = play(part if part.size else everything, max(gap, loose)).weights
     active = np.zeros(core.n_rows, dtype=np.bool_)
     while True:
         active[nearest_rows(core, near, room)] = True
         found = play(np.flatnonzero(active), gap)
         near, value = found.weights, core.value(found.weights)
-        if value - found.value <= gap:
+        if value - found.value <= max(gap, loose):
             return replace(found, value=value)
         scores = core.rows @ near
         missing = scores > core.highest(np.where(active, scores, -np.inf))[core.sample]
@@ -199,10 +221,14 @@ def solve_game(
 def nearest_rows(core: ActiveRows, weights: NDArray[np.float64], room: int) -> NDArray[np.int64]:
     """A best response of every sample to a mixture, and the `room` others that are nearest to being one; rising."""
     scores = core.rows @ weights
-    slack = core.highest(scores)[core.sample] - scores
-    chosen = np.zeros(core.n_rows, dtype=np.bool_)
+    return _best_and_nearest(core.highest(scores)[core.sample] - scores, core.sample, room)
+
+
+def _best_and_nearest(slack: NDArray[np.float64], owner: NDArray[np.int64], room: int) -> NDArray[np.int64]:
+    """The first row of slack 0 of every owner, and the `room` others of least slack; rising."""
+    chosen = np.zeros(slack.size, dtype=np.bool_)
     best = np.flatnonzero(slack == 0)
-    chosen[best[np.diff(core.sample[best], prepend=-1) > 0]] = True
+    chosen[best[np.diff(owner[best], prepend=-1) > 0]] = True
     others = np.flatnonzero(~chosen)
     if others.size > room:
         others = others[np.argpartition(slack[others], room)[:room]]

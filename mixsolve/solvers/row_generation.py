@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -12,7 +13,7 @@ from mixsolve.results import Status
 from mixsolve.solvers.active_rows import ActiveRows
 from mixsolve.solvers.bootstrap import find_opening
 from mixsolve.solvers.bundle import level_bundle
-from mixsolve.solvers.core import CoreAttack, solve_game
+from mixsolve.solvers.core import solve_game
 from mixsolve.solvers.protocol import Outcome
 from mixsolve.strategy import RowAttack
 
@@ -27,8 +28,8 @@ if TYPE_CHECKING:
 MASTER_GAP = 1e-7
 """The game on the core is solved to this part of the proved gap, or to a tenth of the tolerance if that is more."""
 
-LOOSE_GAP = 0.03
-"""The first time, a large core is solved to this part of it on all rows, to find out which of them matter."""
+LOOSE_GAP = 0.003
+"""The rows that the solution leaves out may add this part of the proved gap."""
 
 WARM_GAP = 1e-9
 """The gap, of the largest loss in it, to which the core of an earlier result is solved before the first pass."""
@@ -95,9 +96,7 @@ class RowGeneration:
             )
             if not fresh and not certificate.gap <= 0.5 * gap:
                 break
-            rows.drop_idle(
-                found.game.place[found.probability > 0], found.weights, now=certificate.lower > lower
-            )
+            rows.drop_idle(found.game.place, now=certificate.lower > lower)
             near = found.weights
             weights = found.weights[None]
         if certificate.gap <= NEAR_ROUNDING * certificate.rounding:
@@ -125,13 +124,14 @@ class RowGeneration:
         self, problem: Problem, rows: ActiveRows, gap: float, near: NDArray[np.float64] | None = None
     ) -> Equilibrium:
         """Solve the game on the core, and offer the attacker's strategy."""
-        loose = LOOSE_GAP * problem.certificate.gap
+        proved = problem.certificate.gap
+        loose = LOOSE_GAP * proved if math.isfinite(proved) else 0.0
         found = problem.desk.wait(
             "master",
             lambda cancel: solve_game(
                 rows, gap, near=near, loose=loose, threads=problem.threads, cancel=cancel
             ),
         )
-        problem.certificate.offer(CoreAttack.of(rows, found).as_rows, found.lower)
+        problem.certificate.offer(lambda: found.as_rows(rows.share.size), found.lower)
         problem.desk.note(core_rows=rows.n_rows, peak_memory=rows.peak_memory)
         return found
