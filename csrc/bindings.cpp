@@ -13,6 +13,7 @@
 #include <pthread.h>
 #endif
 
+#include "binary_bindings.h"
 #include "cpu/dispatch.h"
 #include "cpu/scan.h"
 #include "cpu/thread_pool.h"
@@ -252,6 +253,21 @@ py::tuple extremes(const Table& table, int threads, std::shared_ptr<CancelToken>
     return py::make_tuple(range.min, range.max);
 }
 
+py::tuple binary_rows(const Table& table, bool maximal, py::object temperature, int threads,
+                      std::shared_ptr<CancelToken> cancel) {
+    require(table.view.n_classifiers <= mixsolve::kMostBinaryClassifiers, "a set of classifiers is one word");
+    Doubles level = temperature.is_none() ? Doubles() : temperature.cast<Doubles>();
+    require(temperature.is_none() || level.size() == table.view.n_samples, "temperature must have shape (n_samples,)");
+    mixsolve::BinaryRequest request{maximal, temperature.is_none() ? nullptr : level.data(),
+                                    threads > 0 ? threads : mixsolve::available_threads(), nullptr};
+    mixsolve::BinaryRows rows;
+    run_interruptibly(cancel.get(), [&](const std::function<bool()>& interrupted) {
+        request.interrupted = interrupted;
+        rows = mixsolve::binary_rows(table.view, request);
+    });
+    return mixsolve::as_python(rows);
+}
+
 double read_seconds(const py::array& array, int threads, const std::string& how) {
     require(array.flags() & py::array::c_style, "the array must be contiguous");
     const auto reading = how == "vector"     ? mixsolve::Reading::kVector
@@ -289,6 +305,8 @@ PYBIND11_MODULE(_native, module) {
                py::arg("threads") = 0, py::arg("cancel") = py::none());
     module.def("first_nonfinite", &first_nonfinite, py::arg("table"), py::arg("cancel") = py::none());
     module.def("extremes", &extremes, py::arg("table"), py::arg("threads") = 0, py::arg("cancel") = py::none());
+    module.def("binary_rows", &binary_rows, py::arg("table"), py::arg("maximal"), py::arg("temperature") = py::none(),
+               py::arg("threads") = 0, py::arg("cancel") = py::none());
     module.def("read_seconds", &read_seconds, py::arg("array"), py::arg("threads"), py::arg("how") = "vector");
     module.def("import_dlpack", &mixsolve::import_dlpack, py::arg("exporter"));
     module.def("available_threads", &mixsolve::available_threads);

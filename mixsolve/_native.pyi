@@ -41,6 +41,13 @@ def first_nonfinite(
     table: Table, cancel: CancelToken | None = None
 ) -> tuple[int, int, int, float] | None: ...
 def extremes(table: Table, threads: int = 0, cancel: CancelToken | None = None) -> tuple[float, float]: ...
+def binary_rows(
+    table: Table,
+    maximal: bool,
+    temperature: NDArray[np.float64] | None = None,
+    threads: int = 0,
+    cancel: CancelToken | None = None,
+) -> tuple[int, tuple[NDArray[Any], ...] | None]: ...
 def read_seconds(array: NDArray[Any], threads: int, how: str = "vector") -> float: ...
 def solve_core(
     rows: NDArray[np.float64],

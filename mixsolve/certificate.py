@@ -126,8 +126,13 @@ class Certificate:
         self, queries: Queries, answer: PassAnswer, *, exact: bool, slack: float = 0.0
     ) -> Candidate | None:
         """Take in the answers of a pass; returns the first mixture among them, the iterate, or None without one."""
+        worst = {
+            weights.tobytes(): float(value) + slack
+            for weights, level, value in zip(queries.weights, queries.level, answer.value, strict=True)
+            if level == 0 and (exact or not self.target)
+        }
         found = [
-            Candidate(weights.copy(), float(value), slack, math.nan if self.target else float(value) + slack)
+            Candidate(weights.copy(), float(value), slack, worst.get(weights.tobytes(), math.nan))
             for weights, level, value in zip(queries.weights, queries.level, answer.value, strict=True)
             if level == self.target and is_mixture(weights)
         ]

@@ -88,7 +88,7 @@ class Statistics:
     rows: int | None = None
     """Rows of the table before compression."""
     compressed_rows: int | None = None
-    """Rows left after identical rows of a sample were merged."""
+    """Rows left after identical rows of a sample were merged, and of 0/1 losses what else is alike."""
     phase_seconds: Mapping[str, float] = field(default_factory=dict)
     """Wall-clock seconds by phase."""
     average_weights: tuple[float, ...] | None = None

@@ -75,7 +75,7 @@ class Driver:
         self._certificate = Certificate(source.n_classifiers, temperature, citable=source.table is not None)
         self._float64 = source.always_float64
         self._self_starting = getattr(solver, "evaluates_start", False)
-        self._next_tightening = math.inf if self._self_starting else 1.0
+        self._next_tightening = math.inf if getattr(solver, "tightens", self._self_starting) else 1.0
         self._statistics: dict[str, Any] = {}
         self._interruption = Interruption()
 

@@ -67,6 +67,7 @@ class RowGeneration:
     """
 
     evaluates_start: ClassVar[bool] = True
+    compresses: ClassVar[bool] = True
 
     def check(self, source: Source, temperature: float | NDArray[np.float64]) -> None:
         if np.any(np.asarray(temperature) > 0):

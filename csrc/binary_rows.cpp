@@ -1,0 +1,300 @@
+#include "binary_rows.h"
+
+#include <algorithm>
+#include <atomic>
+#include <cstring>
+#include <limits>
+#include <unordered_map>
+
+#include "parallel.h"
+#include "passes.h"
+
+namespace mixsolve {
+namespace {
+
+constexpr int64_t kBlockRows = 2048;     // whose sets stay in the first-level cache
+constexpr int64_t kChunkRows = 1 << 14;  // about what a worker takes at a time
+constexpr int64_t kTrialChunks = 4;      // are scanned before the others, to see whether rows are alike
+constexpr int64_t kNever = std::numeric_limits<int64_t>::max();
+
+struct Chunk {
+    int64_t begin, end;
+    std::vector<int64_t> counts;  // sets of each sample
+    std::vector<uint64_t> fooled;
+    std::vector<int64_t> attack;
+    std::vector<double> mass;
+};
+
+// Adds the losses of up to kBlockRows rows of some planes to the sets; false when one is neither 0 nor 1.
+//
+// Numbers are compared by their bits: what is left of 0 and -0 without the sign is 0.
+template <class Bits>
+bool pack_block(const LossTable& table, const char* rows, int64_t n, Bits one, uint64_t* fooled) {
+    constexpr int64_t kPlanes = 8 * static_cast<int64_t>(sizeof(Bits));
+    Bits sets[kBlockRows];
+    Bits odd = 0;
+    for (int64_t first = 0; first < table.n_classifiers; first += kPlanes) {
+        const int64_t planes = std::min(kPlanes, table.n_classifiers - first);
+        std::memset(sets, 0, static_cast<size_t>(n) * sizeof(Bits));
+        for (int64_t k = 0; k < planes; ++k) {
+            const char* plane = rows + (first + k) * table.stride_classifier;
+            const Bits bit = static_cast<Bits>(Bits(1) << k);
+            for (int64_t j = 0; j < n; ++j) {
+                Bits loss;
+                std::memcpy(&loss, plane + j * static_cast<int64_t>(sizeof(Bits)), sizeof(Bits));
+                const Bits is_one = loss == one ? static_cast<Bits>(~Bits(0)) : Bits(0);
+                odd = static_cast<Bits>(odd | (static_cast<Bits>(loss << 1) & static_cast<Bits>(~is_one)));
+                sets[j] = static_cast<Bits>(sets[j] | (is_one & bit));
+            }
+        }
+        for (int64_t j = 0; j < n; ++j) fooled[j] |= static_cast<uint64_t>(sets[j]) << first;
+        if (odd) return false;
+    }
+    return true;
+}
+
+bool pack(const LossTable& table, const char* rows, int64_t n, uint64_t* fooled) {
+    std::fill(fooled, fooled + n, 0);
+    for (int64_t j = 0; j < n; j += kBlockRows) {
+        const char* block = rows + j * item_size(table.storage);
+        const int64_t size = std::min(kBlockRows, n - j);
+        bool binary = false;
+        switch (table.storage) {
+            case Storage::kFloat64:
+                binary = pack_block<uint64_t>(table, block, size, 0x3FF0000000000000u, fooled + j);
+                break;
+            case Storage::kFloat32:
+                binary = pack_block<uint32_t>(table, block, size, 0x3F800000u, fooled + j);
+                break;
+            case Storage::kFloat16:
+                binary = pack_block<uint16_t>(table, block, size, 0x3C00u, fooled + j);
+                break;
+            case Storage::kBFloat16:
+                binary = pack_block<uint16_t>(table, block, size, 0x3F80u, fooled + j);
+                break;
+        }
+        if (!binary) return false;
+    }
+    return true;
+}
+
+uint64_t mixed(uint64_t x) {
+    x *= 0x9E3779B97F4A7C15u;
+    return x ^ (x >> 29);
+}
+
+struct Set {
+    uint64_t fooled;
+    int64_t attack;
+    double mass;
+};
+
+// Finds the distinct sets of one sample after another.
+class Distinct {
+  public:
+    const std::vector<Set>& of(const uint64_t* fooled, int64_t n, const LossTable& table, int64_t first_row) {
+        sets_.clear();
+        if (slots_.empty()) slots_.assign(1 << 10, 0);
+        ++round_;
+        int64_t last = -1;
+        for (int64_t j = 0; j < n; ++j) {
+            if (last < 0 || sets_[static_cast<size_t>(last)].fooled != fooled[j]) last = place(fooled[j], j);
+            sets_[static_cast<size_t>(last)].mass += prior(table, first_row + j);
+        }
+        return sets_;
+    }
+
+    // Leaves the sets that are part of no other one.
+    const std::vector<Set>& maximal() {
+        std::sort(sets_.begin(), sets_.end(), [](const Set& a, const Set& b) {
+            const int many = __builtin_popcountll(a.fooled), few = __builtin_popcountll(b.fooled);
+            return many != few ? many > few : a.fooled < b.fooled;
+        });
+        size_t kept = 0;
+        for (const Set& set : sets_) {
+            bool part = false;
+            for (size_t i = 0; i < kept && !part; ++i) part = (set.fooled & ~sets_[i].fooled) == 0;
+            if (!part) sets_[kept++] = set;
+        }
+        sets_.resize(kept);
+        return sets_;
+    }
+
+    const std::vector<Set>& sorted() {
+        std::sort(sets_.begin(), sets_.end(), [](const Set& a, const Set& b) { return a.fooled < b.fooled; });
+        return sets_;
+    }
+
+  private:
+    static double prior(const LossTable& table, int64_t row) {
+        if (!table.prior) return 1.0;
+        return table.prior_is_double ? static_cast<const double*>(table.prior)[row]
+                                     : static_cast<double>(static_cast<const float*>(table.prior)[row]);
+    }
+
+    // A slot holds the round in its high half and the set's place in its low half.
+    int64_t place(uint64_t fooled, int64_t attack) {
+        if (2 * sets_.size() >= slots_.size()) grow();
+        const size_t mask = slots_.size() - 1;
+        for (size_t at = mixed(fooled) & mask;; at = (at + 1) & mask) {
+            if (slots_[at] >> 32 != round_) {
+                slots_[at] = round_ << 32 | sets_.size();
+                sets_.push_back({fooled, attack, 0.0});
+                return static_cast<int64_t>(sets_.size()) - 1;
+            }
+            const uint64_t found = slots_[at] & 0xFFFFFFFFu;
+            if (sets_[found].fooled == fooled) return static_cast<int64_t>(found);
+        }
+    }
+
+    void grow() {
+        slots_.assign(2 * slots_.size(), 0);
+        round_ = 1;
+        const size_t mask = slots_.size() - 1;
+        for (size_t i = 0; i < sets_.size(); ++i) {
+            size_t at = mixed(sets_[i].fooled) & mask;
+            while (slots_[at]) at = (at + 1) & mask;
+            slots_[at] = round_ << 32 | i;
+        }
+    }
+
+    std::vector<Set> sets_;
+    std::vector<uint64_t> slots_;
+    uint64_t round_ = 0;
+};
+
+struct Worker {
+    std::vector<uint64_t> fooled;
+    Distinct distinct;
+};
+
+// Whether the rows of consecutive samples follow each other in every plane.
+bool is_contiguous(const LossTable& table) {
+    return table.row_offsets || table.stride_sample == table.n_attacks * item_size(table.storage);
+}
+
+bool scan_chunk(const LossTable& table, bool maximal, Chunk& chunk, Worker& worker) {
+    const int64_t first_row = table.first_row(chunk.begin);
+    const int64_t n = table.first_row(chunk.end - 1) + table.rows(chunk.end - 1) - first_row;
+    worker.fooled.resize(static_cast<size_t>(n));
+    uint64_t* fooled = worker.fooled.data();
+    if (is_contiguous(table)) {
+        if (!pack(table, table.sample_data(chunk.begin), n, fooled)) return false;
+    } else {
+        for (int64_t i = chunk.begin; i < chunk.end; ++i) {
+            uint64_t* own = fooled + (table.first_row(i) - first_row);
+            if (!pack(table, table.sample_data(i), table.rows(i), own)) return false;
+        }
+    }
+    for (int64_t i = chunk.begin; i < chunk.end; ++i) {
+        const int64_t row = table.first_row(i);
+        worker.distinct.of(fooled + (row - first_row), table.rows(i), table, row);
+        if (maximal) worker.distinct.maximal();
+        const std::vector<Set>& sets = worker.distinct.sorted();
+        chunk.counts.push_back(static_cast<int64_t>(sets.size()));
+        for (const Set& set : sets) {
+            chunk.fooled.push_back(set.fooled);
+            chunk.attack.push_back(set.attack);
+            if (!maximal) chunk.mass.push_back(set.mass);
+        }
+    }
+    return true;
+}
+
+std::vector<Chunk> cut(const LossTable& table) {
+    std::vector<Chunk> chunks;
+    int64_t begin = 0, rows = 0;
+    for (int64_t i = 0; i < table.n_samples; ++i) {
+        rows += table.rows(i);
+        if (rows < kChunkRows && i + 1 < table.n_samples) continue;
+        chunks.push_back({begin, i + 1, {}, {}, {}, {}});
+        begin = i + 1;
+        rows = 0;
+    }
+    return chunks;
+}
+
+int64_t rows_before(const LossTable& table, int64_t sample) {
+    return sample < table.n_samples ? table.first_row(sample) : table.first_row(sample - 1) + table.rows(sample - 1);
+}
+
+uint64_t bits_of(double x) {
+    uint64_t bits;
+    std::memcpy(&bits, &x, sizeof bits);
+    return bits;
+}
+
+// Numbers the groups of samples with equal sets, prior and temperature.
+void find_groups(const BinaryRequest& request, BinaryRows& rows) {
+    const auto alike = [&](int64_t a, int64_t b) {
+        const int64_t i = rows.offsets[a], j = rows.offsets[b], n = rows.offsets[a + 1] - i;
+        if (rows.offsets[b + 1] - j != n) return false;
+        if (request.temperature && request.temperature[a] != request.temperature[b]) return false;
+        return std::equal(&rows.fooled[i], &rows.fooled[i] + n, &rows.fooled[j]) &&
+               (request.maximal || std::equal(&rows.mass[i], &rows.mass[i] + n, &rows.mass[j]));
+    };
+    const auto hash = [&](int64_t sample) {
+        uint64_t code = request.temperature ? mixed(bits_of(request.temperature[sample])) : 0;
+        for (int64_t i = rows.offsets[sample]; i < rows.offsets[sample + 1]; ++i) {
+            code = mixed(code ^ rows.fooled[i]);
+            if (!request.maximal) code = mixed(code ^ bits_of(rows.mass[i]));
+        }
+        return static_cast<size_t>(code);
+    };
+    std::unordered_map<int64_t, int64_t, decltype(hash), decltype(alike)> known(64, hash, alike);
+    const auto n_samples = static_cast<int64_t>(rows.offsets.size()) - 1;
+    for (int64_t i = 0; i < n_samples; ++i) {
+        const auto [entry, is_new] = known.emplace(i, static_cast<int64_t>(rows.leader.size()));
+        if (is_new) rows.leader.push_back(i);
+        rows.group.push_back(entry->second);
+    }
+}
+
+void join(const std::vector<Chunk>& chunks, BinaryRows& rows) {
+    rows.offsets.push_back(0);
+    for (const Chunk& chunk : chunks) {
+        for (int64_t count : chunk.counts) rows.offsets.push_back(rows.offsets.back() + count);
+        rows.fooled.insert(rows.fooled.end(), chunk.fooled.begin(), chunk.fooled.end());
+        rows.attack.insert(rows.attack.end(), chunk.attack.begin(), chunk.attack.end());
+        rows.mass.insert(rows.mass.end(), chunk.mass.begin(), chunk.mass.end());
+    }
+}
+
+}  // namespace
+
+BinaryRows binary_rows(const LossTable& table, const BinaryRequest& request) {
+    std::vector<Chunk> chunks = cut(table);
+    const auto n_chunks = static_cast<int64_t>(chunks.size());
+    TaskRunner runner(request.threads, request.interrupted);
+    std::vector<Worker> workers(static_cast<size_t>(request.threads));
+    // Chunks are taken in rising order, so that the first odd one is scanned whatever the others do.
+    std::atomic<int64_t> odd{kNever};
+    const auto scan = [&](int64_t first, int64_t last) {
+        runner.run(last - first, false, [&](int64_t number, int worker) {
+            const int64_t c = first + number;
+            if (c > odd || scan_chunk(table, request.maximal, chunks[c], workers[worker])) return;
+            for (int64_t seen = odd; c < seen && !odd.compare_exchange_weak(seen, c);) {
+            }
+        });
+        if (runner.stopped()) throw PassInterrupted();
+    };
+    BinaryRows rows{};
+    const int64_t trial = std::min(kTrialChunks, n_chunks);
+    scan(0, trial);
+    rows.rows_read = rows_before(table, chunks[trial - 1].end);
+    size_t kept = 0;
+    for (int64_t c = 0; c < trial; ++c) kept += chunks[c].fooled.size();
+    const bool alike = trial == n_chunks || 2 * static_cast<int64_t>(kept) <= rows.rows_read;
+    if (odd == kNever && alike) {
+        scan(trial, n_chunks);
+        rows.rows_read = rows_before(table, table.n_samples);
+    }
+    if (odd != kNever) rows.rows_read = rows_before(table, chunks[odd].end);
+    if (odd != kNever || !alike) return rows;
+    join(chunks, rows);
+    find_groups(request, rows);
+    rows.found = true;
+    return rows;
+}
+
+}  // namespace mixsolve
