@@ -181,7 +181,7 @@ ROW_GENERATION = tuple(
 """Instances of the bars on reads of the table; 20 to 2,000 attacks, 2 to 100 classifiers, up to 100,000 samples."""
 
 ONE_GIGABYTE = Instance("sigmoid", (10, 50_000, 500))
-FOUR_GIGABYTES = Instance("sigmoid", (10, 1_000_000, 100))
+FOUR_GIGABYTES = Instance("uniform", (10, 1_000_000, 100))
 MANY_CLASSIFIERS = Instance("sigmoid", (1_000, 2_000, 50))
 
 

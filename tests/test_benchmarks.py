@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from benchmarks import bench_pass, bench_solvers, cases, peers, reading
+from benchmarks import bench_pass, bench_row_generation, bench_solvers, cases, peers, reading
 from benchmarks.contenders import CONTENDERS, Cvxpy
 from benchmarks.harness import (
     RESULTS,
@@ -21,6 +21,7 @@ from benchmarks.harness import (
     require_close,
 )
 from benchmarks.subject import TEMPERATURE, Subject
+from mixsolve import fit_mixture
 from mixsolve.reference import reference_pass
 
 TOY_BYTES = 200_000
@@ -224,3 +225,21 @@ def test_committed_rows_come_from_clean_commits():
         written = json.loads(path.read_text())
         assert written["provenance"]["dirty"] is False, path.name
         assert written["rows"], path.name
+
+
+def test_row_generation_at_toy_size():
+    instances = (cases.Instance("sigmoid", (3, 40, 10)), cases.Instance("digits", (4, 60, 12)))
+    report = bench_row_generation.run(bench_row_generation.Settings(instances), allow_dirty=True)
+    bench_row_generation.time_large(report, cases.Instance("uniform", (3, 1000, 20)), None)
+    assert len(report.rows) == 2 * 2 + 2 + 1
+    assert all(row["relative_gap"] <= 1e-6 for row in report.rows if "relative_gap" in row)
+    passed = [bar["passed"] for row in report.rows for bar in row["bars"] if "passes" in bar["quantity"]]
+    assert passed
+    assert all(passed)
+
+
+def test_an_answer_that_misses_its_tolerance_is_no_row():
+    losses = cases.sigmoid_losses((4, 60, 20), seed=0)
+    result = fit_mixture(losses, tol=1e-2, pass_limit=1)
+    with pytest.raises(WrongAnswer, match="the certified gap is"):
+        bench_row_generation.certify(result, losses, 1e-6)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 SUBSAMPLES = 6
 PART = 0.05
 """Of the samples, in each subsample; all of them together read less than 0.4 of the table."""
-SMALLEST, LARGEST = 100, 500
+SMALLEST, LARGEST = 100, 800
 """Samples in a subsample; a table of fewer than 8 of the smallest is not sampled."""
 
 LOOSE = 1e-3
