@@ -12,7 +12,14 @@ if TYPE_CHECKING:
     from mixsolve.fit import fit_mixture
     from mixsolve.passes import WorstCase, smoothed_value_and_grad, worst_case
     from mixsolve.results import AttackStrategy, MixtureResult, Progress, Status
-    from mixsolve.solvers import Fista, LinearProgram, OracleAnswer, OracleSubgradient, RowGeneration
+    from mixsolve.solvers import (
+        DoubleOracle,
+        Fista,
+        LinearProgram,
+        OracleAnswer,
+        OracleSubgradient,
+        RowGeneration,
+    )
     from mixsolve.table import LossTable
     from mixsolve.verification import load_result, verify
 
@@ -20,6 +27,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "AttackStrategy",
+    "DoubleOracle",
     "Fista",
     "LinearProgram",
     "LossTable",
@@ -41,6 +49,7 @@ __all__ = [
 
 _HOME = {
     "AttackStrategy": "results",
+    "DoubleOracle": "solvers",
     "Fista": "solvers",
     "LinearProgram": "solvers",
     "LossTable": "table",

@@ -149,6 +149,14 @@ class Certificate:
             self.lower = max(self.lower, float(payoff.min(axis=1).max()))
         return found[0] if found else None
 
+    def reassess(self, value: Callable[[NDArray[np.float64]], float]) -> None:
+        """Take in that more attacks are known: the best mixture's value against them. Its upper bound stays."""
+        best = self.best
+        if not self.has_candidate:
+            return
+        now = max(best.value, value(best.weights))
+        self.best = self._proved = replace(best, value=now, slack=max(best.upper - now, 0.0))
+
     @property
     def has_candidate(self) -> bool:
         """Whether a mixture was evaluated."""

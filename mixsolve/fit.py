@@ -11,6 +11,7 @@ from mixsolve.inputs import check_temperature
 from mixsolve.results import MixtureResult, Progress
 from mixsolve.simplex import check_simplex
 from mixsolve.solvers.compressed import compressing
+from mixsolve.solvers.double_oracle import DoubleOracle
 from mixsolve.solvers.driver import Driver
 from mixsolve.solvers.fista import Fista
 from mixsolve.solvers.journal import Journal
@@ -64,12 +65,13 @@ def fit_mixture(
     ----------
     losses : array, (n_classifiers, n_samples, n_attacks), LossTable, or oracle
         Finite losses, in any units; `LossTable` says which arrays are read as they are. An oracle is a function
-        ``oracle(weights) -> OracleAnswer``, for `OracleSubgradient` only; its number of classifiers is that of
-        `start`, or its attribute `n_classifiers`.
+        ``oracle(weights) -> OracleAnswer``; its number of classifiers is that of `start`, or its attribute
+        `n_classifiers`. Both bounds are then about all attacks that the oracle could find, not those of a table:
+        `value` includes the `delta` of its answers, and is infinite, which is to say not proved, if it declares none.
     temperature : float or array, (n_samples,)
         In units of the losses; 0 is the worst case.
-    solver : RowGeneration, Fista, OracleSubgradient or LinearProgram, optional
-        By default RowGeneration at temperature 0, and Fista above.
+    solver : RowGeneration, DoubleOracle, Fista, OracleSubgradient or LinearProgram, optional
+        By default RowGeneration at temperature 0, and Fista above; DoubleOracle for an oracle.
     row_offsets, sample_weight, attack_prior : array, optional
         As in `LossTable`.
     tol, atol : float
@@ -134,7 +136,7 @@ def fit_mixture(
     check_integer("seed", seed, 0)
     if callback is not None and not callable(callback):
         raise TypeError(f"`callback` must be callable or None; got {callback!r}")
-    source = _source(losses, threads, start, row_offsets, sample_weight, attack_prior)
+    source = _source(losses, solver, threads, start, row_offsets, sample_weight, attack_prior)
     checked = check_temperature(temperature, source.table.n_samples if source.table else 1)
     chosen = _checked_solver(solver, source, checked)
     if source.table is not None and (solver is None or getattr(chosen, "compresses", False)):
@@ -153,6 +155,7 @@ def _refuse_reserved(**arguments: Any) -> None:
 
 def _source(
     losses: Any,
+    solver: Solver | None,
     threads: int | None,
     start: Any,
     row_offsets: ArrayLike | None,
@@ -171,7 +174,10 @@ def _source(
     if known is None and start is None:
         raise ValueError("`start` must be given when `losses` is an oracle without `n_classifiers`; got None")
     size = np.size(start.weights if isinstance(start, MixtureResult) else start) if known is None else known
-    return OracleSource(losses, check_integer("n_classifiers", size, 1), sample_weight)
+    remembers = solver is None or getattr(solver, "remembers", False)
+    return OracleSource(
+        losses, check_integer("n_classifiers", size, 1), sample_weight, remembers=bool(remembers)
+    )
 
 
 def _checked_solver(
@@ -189,7 +195,9 @@ def _checked_solver(
 
 def _default_solver(table: LossTable | None, temperature: float | NDArray[np.float64]) -> Solver:
     if table is None:
-        raise ValueError("`solver` must be an OracleSubgradient when `losses` is an oracle; got None")
+        if np.any(np.asarray(temperature) > 0):
+            raise ValueError(f"`temperature` must be 0 when `losses` is an oracle; got {temperature}")
+        return DoubleOracle()
     return Fista() if np.any(np.asarray(temperature) > 0) else RowGeneration()
 
 

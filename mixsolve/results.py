@@ -32,6 +32,7 @@ class Status(IntEnum):
     INTERRUPTED = 4
     STOPPED_BY_CALLBACK = 5
     NUMERICAL_ERROR = 6
+    ORACLE_LIMIT = 7
 
     @property
     def message(self) -> str:
@@ -46,6 +47,7 @@ _STATUS_MESSAGES = {
     Status.TIME_LIMIT: "the time limit was reached; this is the best mixture so far",
     Status.INTERRUPTED: "interrupted from the keyboard; this is the best mixture so far",
     Status.STOPPED_BY_CALLBACK: "the callback asked to stop; this is the best mixture so far",
+    Status.ORACLE_LIMIT: "the oracle finds no better attack; the gap is what its answers leave open",
     Status.NUMERICAL_ERROR: "floating point allows no further progress; this is the best mixture so far",
 }
 
@@ -91,6 +93,8 @@ class Statistics:
     """Rows left after identical rows of a sample were merged, and of 0/1 losses what else is alike."""
     phase_seconds: Mapping[str, float] = field(default_factory=dict)
     """Wall-clock seconds by phase."""
+    answered_value: float | None = None
+    """Of a game behind an oracle: value of the mixture against the attacks answered, without what they may lack."""
     average_weights: tuple[float, ...] | None = None
     """(n_classifiers,) mean of the iterates, from a solver that keeps it."""
     average_answer: tuple[float, ...] | None = None

@@ -56,6 +56,7 @@ def test_status_numbers_never_change():
         "INTERRUPTED": 4,
         "STOPPED_BY_CALLBACK": 5,
         "NUMERICAL_ERROR": 6,
+        "ORACLE_LIMIT": 7,
     }
     assert len({status.message for status in Status}) == len(Status)
 

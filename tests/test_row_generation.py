@@ -285,7 +285,7 @@ def test_a_loss_that_is_not_finite_is_named_by_its_place():
 def test_it_refuses_what_it_does_not_solve():
     with pytest.raises(ValueError, match="`temperature` must be 0 for RowGeneration"):
         fit_mixture(np.ones((2, 2, 2)), temperature=0.1, solver=RowGeneration())
-    with pytest.raises(ValueError, match="`solver` must be OracleSubgradient"):
+    with pytest.raises(ValueError, match="`solver` must be DoubleOracle or OracleSubgradient"):
         fit_mixture(
             lambda w: OracleAnswer(np.ones((2, 1, 1))), solver=RowGeneration(), start=np.array([0.5, 0.5])
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -22,6 +22,19 @@ CACHE_LINE = 64
 """Bytes that reading a single loss takes from memory."""
 
 
+class Shape(Protocol):
+    """What has to be known of a table whose rows are held; a `LossTable` is one."""
+
+    @property
+    def n_classifiers(self) -> int: ...
+    @property
+    def n_samples(self) -> int: ...
+    @property
+    def sample_weight(self) -> NDArray[np.float64]: ...
+    @property
+    def attack_counts(self) -> NDArray[np.int64]: ...
+
+
 class ActiveRows:
     """Rows of a table in float64, sorted by sample, then attack; samples of weight 0 have none.
 
@@ -30,7 +43,7 @@ class ActiveRows:
 
     Parameters
     ----------
-    table : LossTable
+    table : LossTable or Shape
 
     Attributes
     ----------
@@ -42,7 +55,7 @@ class ActiveRows:
         Bytes held at most, in arrays of rows and samples.
     """
 
-    def __init__(self, table: LossTable) -> None:
+    def __init__(self, table: Shape) -> None:
         self.sample = np.empty(0, dtype=np.int64)
         self.attack = np.empty(0, dtype=np.int64)
         self.rows = np.empty((0, table.n_classifiers))
@@ -79,6 +92,11 @@ class ActiveRows:
         self._new.append((sample, attack, table.rows(sample, attack)))
         self.merge()
         return min(sample.size * CACHE_LINE * table.n_classifiers, table.nbytes)
+
+    def add(self, sample: NDArray[np.int64], attack: NDArray[np.int64], rows: NDArray[np.float64]) -> None:
+        """Take in rows (n, n_classifiers) that are not held yet."""
+        self._new.append((sample, attack, rows))
+        self.merge()
 
     def absorb(self, weights: NDArray[np.float64], first: int, answer: PassAnswer) -> None:
         """Note the best rows that beat those held, for the samples from `first` on that a pass answered for.

@@ -44,7 +44,7 @@ def distinct_rows(table: LossTable) -> DistinctRows:
     sample = np.repeat(np.arange(table.n_samples), counts)
     attack = np.arange(sample.size) - np.repeat(np.cumsum(counts) - counts, counts)
     chosen = np.flatnonzero(table.sample_weight[sample] > 0)
-    chosen = chosen[_first_of_equals(losses[:, chosen], sample[chosen])]
+    chosen = chosen[first_of_equals(losses[:, chosen], sample[chosen])]
     rows = np.ascontiguousarray(losses[:, chosen].T)
     rows -= rows.min()
     rows /= 2.0 ** math.frexp(float(rows.max()))[1]
@@ -54,7 +54,7 @@ def distinct_rows(table: LossTable) -> DistinctRows:
     )
 
 
-def _first_of_equals(losses: NDArray[np.float64], sample: NDArray[np.int64]) -> NDArray[np.int64]:
+def first_of_equals(losses: NDArray[np.float64], sample: NDArray[np.int64]) -> NDArray[np.int64]:
     """Positions, rising, of the rows that are not equal to an earlier row of their sample.
 
     Rows are sorted by a hash of their bits and compared with their neighbour: a collision can at worst leave two

@@ -124,6 +124,7 @@ class Driver:
             seed=self._seed,
             threads=self._threads,
             earlier=self._earlier,
+            memory=self._source.memory,
         )
 
     def _evaluate_start(self) -> PassAnswer:
@@ -220,6 +221,8 @@ class Driver:
         message = outcome.status.message + (f"; {outcome.message}" if outcome.message else "")
         held = int(self._statistics.pop("peak_memory", 0))
         phase_seconds = journal.phase_seconds
+        if self._source.table is None:
+            self._statistics["answered_value"] = best.value
         return MixtureResult(
             weights=best.weights,
             temperature=self._temperature,
@@ -287,9 +290,10 @@ class Driver:
 
     def tolerance(self) -> float:
         limits, certificate = self._limits, self._certificate
-        if not math.isfinite(certificate.upper):
+        value = certificate.upper if math.isfinite(certificate.upper) else certificate.best.value
+        if not math.isfinite(value):
             return 0.0
-        return max(limits.tol * abs(certificate.upper), limits.atol, certificate.rounding)
+        return max(limits.tol * abs(value), limits.atol, certificate.rounding)
 
     def seconds_left(self) -> float | None:
         if self._limits.time_limit is None:

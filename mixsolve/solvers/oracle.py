@@ -10,6 +10,7 @@ import numpy as np
 
 from mixsolve.inputs import check_sample_weight, real_array
 from mixsolve.passes import PassAnswer
+from mixsolve.solvers.oracle_memory import OracleMemory
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -28,7 +29,8 @@ class OracleAnswer:
     losses : array, (n_classifiers, n, r)
         Losses on r attacks for each of n samples.
     samples : array of int, (n,), optional
-        Which samples; all, in order, by default. A solver that works on whole passes accepts all only.
+        Which samples, each once; all, in order, by default. The others are attacked as before, by the best attack
+        answered so far; so the first answer lists all. `OracleSubgradient` keeps no attacks and accepts all only.
     delta : float, optional
         The answer's mean losses are within `delta` of those of a best response, for every classifier. 0: it is a best
         response. None: not known; then the answers prove no upper bound.
@@ -58,13 +60,23 @@ class OracleSource:
     n_classifiers : int
     sample_weight : array, (n_samples,), optional
         Uniform by default.
+    remembers : bool
+        Keep all attacks: an answer is then the best attack known on every sample.
     """
 
     table: LossTable | None = None
     always_float64 = True
 
-    def __init__(self, oracle: Oracle, n_classifiers: int, sample_weight: ArrayLike | None = None) -> None:
+    def __init__(
+        self,
+        oracle: Oracle,
+        n_classifiers: int,
+        sample_weight: ArrayLike | None = None,
+        *,
+        remembers: bool = False,
+    ) -> None:
         self.n_classifiers = n_classifiers
+        self.memory = OracleMemory() if remembers else None
         self._oracle = oracle
         self._given_weight = sample_weight
         self._share: NDArray[np.float64] | None = None
@@ -80,9 +92,17 @@ class OracleSource:
         cancel: _native.CancelToken | None = None,
     ) -> tuple[PassAnswer, float]:
         """The best of the oracle's attacks on every sample, and how far from best they may be together."""
-        mixture = weights[0].copy()
-        given = self._oracle(mixture)
+        given = self._oracle(weights[0].copy())
         losses = self._check(given)
+        slack = math.inf if given.delta is None else float(given.delta)
+        if self.memory is not None:
+            self._remember(weights[0], given.samples, losses)
+            best = self.memory.answer(weights[0])
+            if visit is not None:
+                visit(0, best)
+            return best, slack
+        if given.samples is not None and not np.array_equal(given.samples, np.arange(losses.shape[1])):
+            raise ValueError("`OracleAnswer.samples` must be None or list all samples in order; got others")
         chosen = np.einsum("k,kij->ij", weights[0], losses).argmax(axis=1)
         mean_losses = losses[:, np.arange(chosen.size), chosen] @ self._shares(chosen.size)
         answer = PassAnswer(
@@ -93,7 +113,7 @@ class OracleSource:
             best_row=None,
             bytes_read=0,
         )
-        return answer, math.inf if given.delta is None else float(given.delta)
+        return answer, slack
 
     def loss_range(self) -> tuple[float, float]:
         raise NotImplementedError("an oracle has no smallest and largest loss")
@@ -110,13 +130,29 @@ class OracleSource:
         if not np.isfinite(losses).all():
             where = tuple(int(i) for i in np.argwhere(~np.isfinite(losses))[0])
             raise ValueError(f"`OracleAnswer.losses` must be finite; got {losses[where]} at {where}")
-        if given.samples is not None and not np.array_equal(given.samples, np.arange(losses.shape[1])):
-            raise ValueError("`OracleAnswer.samples` must be None or list all samples in order; got others")
         if given.delta is not None and not 0 <= given.delta < math.inf:
             raise ValueError(
                 f"`OracleAnswer.delta` must be a finite number >= 0 or None; got {given.delta!r}"
             )
         return losses
+
+    def _remember(self, weights: NDArray[np.float64], samples: Any, losses: NDArray[np.float64]) -> None:
+        assert self.memory is not None
+        known = self.memory.n_samples
+        listed = np.arange(losses.shape[1]) if samples is None else np.asarray(samples)
+        if listed.dtype.kind not in "iu" or listed.shape != losses.shape[1:2]:
+            raise ValueError(
+                f"`OracleAnswer.samples` must be {losses.shape[1]} integers like the losses; "
+                f"got type {listed.dtype}, shape {listed.shape}"
+            )
+        last = (known or listed.size) - 1
+        if np.unique(listed).size != listed.size or listed.min() < 0 or listed.max() > last:
+            raise ValueError(f"`OracleAnswer.samples` must be distinct, in 0..{last}; got {listed}")
+        if not known:
+            self.memory.begin(self.n_classifiers, self._shares(listed.size))
+        elif samples is None:
+            self._shares(listed.size)
+        self.memory.take(weights, listed.astype(np.int64), losses)
 
     def _shares(self, n_samples: int) -> NDArray[np.float64]:
         """The sample weights, fixed by the first answer."""

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from mixsolve._native import CancelToken
     from mixsolve.passes import PassAnswer
     from mixsolve.results import AttackStrategy, Status
+    from mixsolve.solvers.oracle_memory import OracleMemory
     from mixsolve.solvers.source import Source
     from mixsolve.table import LossTable
 
@@ -82,6 +83,8 @@ class Problem:
     threads: int | None = None
     earlier: AttackStrategy | None = None
     """The attacker's strategy in the result that the solve continues, for a table that may have grown since."""
+    memory: OracleMemory | None = None
+    """What the oracle has answered so far, for a solver with the class attribute ``remembers = True``."""
 
     @property
     def target(self) -> float:

@@ -74,7 +74,7 @@ class RowGeneration:
             raise ValueError(f"`temperature` must be 0 for RowGeneration; got {temperature}")
         if source.table is None:
             raise ValueError(
-                "`solver` must be OracleSubgradient for a game behind an oracle; got RowGeneration"
+                "`solver` must be DoubleOracle or OracleSubgradient for a game behind an oracle; got RowGeneration"
             )
 
     def iterate(self, problem: Problem) -> Steps:

@@ -14,6 +14,7 @@ from mixsolve.storage import Storage
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from mixsolve.solvers.oracle_memory import OracleMemory
     from mixsolve.table import LossTable
 
 BLOCK_BYTES = 1 << 20
@@ -29,6 +30,8 @@ class Source(Protocol):
     table: LossTable | None
     always_float64: bool
     """Whether every answer is from float64 scores."""
+    memory: OracleMemory | None
+    """All attacks that an oracle has answered, for a solver that asks for it; None for a table."""
 
     def answer(
         self,
@@ -48,6 +51,8 @@ class Source(Protocol):
 
 class TableSource:
     """A table: one pass answers all queries, exactly."""
+
+    memory: OracleMemory | None = None
 
     def __init__(self, table: LossTable, threads: int | None) -> None:
         self.n_classifiers = table.n_classifiers

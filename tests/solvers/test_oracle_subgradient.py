@@ -183,8 +183,6 @@ def test_what_an_oracle_needs_is_said():
     bounded = OracleSubgradient(5, loss_bound=1.0)
     with pytest.raises(ValueError, match="`start` must be given when `losses` is an oracle"):
         fit_mixture(oracle, solver=bounded)
-    with pytest.raises(ValueError, match="`solver` must be an OracleSubgradient"):
-        fit_mixture(oracle, start=start)
     with pytest.raises(ValueError, match="`loss_bound` must be given"):
         fit_mixture(oracle, start=start, solver=OracleSubgradient(5))
     for solver in (Fista(), LinearProgram()):
