@@ -66,8 +66,9 @@ def fit_mixture(
     losses : array, (n_classifiers, n_samples, n_attacks), LossTable, or oracle
         Finite losses, in any units; `LossTable` says which arrays are read as they are. An oracle is a function
         ``oracle(weights) -> OracleAnswer``; its number of classifiers is that of `start`, or its attribute
-        `n_classifiers`. Both bounds are then about all attacks that the oracle could find, not those of a table:
-        `value` includes the `delta` of its answers, and is infinite, which is to say not proved, if it declares none.
+        `n_classifiers`; its attribute `sample_weight`, if it has one, is the default of that argument. Both bounds are
+        then about all attacks that there are, not those of a table: `value` includes the `delta` of the answers, and
+        is infinite, which is to say not proved, if they declare none.
     temperature : float or array, (n_samples,)
         In units of the losses; 0 is the worst case.
     solver : RowGeneration, DoubleOracle, Fista, OracleSubgradient or LinearProgram, optional
@@ -170,6 +171,8 @@ def _source(
     for name, given in (("row_offsets", row_offsets), ("attack_prior", attack_prior)):
         if given is not None:
             raise ValueError(f"`{name}` must be None when `losses` is an oracle; got {type(given).__name__}")
+    if sample_weight is None:
+        sample_weight = getattr(losses, "sample_weight", None)
     known = getattr(losses, "n_classifiers", None)
     if known is None and start is None:
         raise ValueError("`start` must be given when `losses` is an oracle without `n_classifiers`; got None")

@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from mixsolve.attacks import Loss, Norm, UniformBall, loss_table
+from mixsolve.attacks import LinearBestResponse, Loss, Norm, UniformBall, loss_table
 from mixsolve.demo.convergence import ConvergenceSettings, Trace, trace_algorithms
 from mixsolve.demo.display import Display
 from mixsolve.demo.plane import FloatArray, IntArray, LinearClassifier, sample_classifiers, sample_points
 from mixsolve.demo.scores import Scores, score_players
-from mixsolve.demo.solve import TOLERANCE, compare
+from mixsolve.demo.solve import TOLERANCE, compare, solve
 from mixsolve.results import MixtureResult, Status
 from mixsolve.solvers import LinearProgram
 from mixsolve.table import LossTable
@@ -60,6 +60,10 @@ class PlaneGame:
         ball = UniformBall(Norm.L2, radius, self.settings.n_attacks, seed=self.settings.seed + 1)
         return loss_table(self.classifiers, self.fresh_points, self.fresh_labels, ball, Loss.ZERO_ONE)
 
+    def best_response(self, radius: float) -> LinearBestResponse:
+        """The attacker who may use every point of the balls around the training points."""
+        return LinearBestResponse.of(self.classifiers, self.points, self.labels, Norm.L2, radius)
+
 
 @dataclass(frozen=True, eq=False)
 class RadiusRow:
@@ -67,6 +71,8 @@ class RadiusRow:
 
     radius: float
     result: MixtureResult
+    unrestricted: MixtureResult
+    """Of the game against all attacks in the balls, not the sampled ones alone."""
     in_sample: Scores
     out_of_sample: Scores
 
@@ -82,6 +88,12 @@ class RadiusRow:
             "value": self.result.value,
             "lower_bound": self.result.lower_bound,
             "status": self.result.status.name,
+            "against_all_attacks": {
+                "value": self.unrestricted.value,
+                "lower_bound": self.unrestricted.lower_bound,
+                "status": self.unrestricted.status.name,
+                "weights": self.unrestricted.weights.tolist(),
+            },
             "gain": self.gain,
             "strictly_better": bool(self.gain > TOLERANCE),
             "weights": self.result.weights.tolist(),
@@ -144,6 +156,11 @@ class PlaneStudy:
             "plane solved exactly at every radius": all(
                 row.result.status is Status.OPTIMAL for row in self.rows
             ),
+            "plane solved exactly against all attacks in the balls, which inflict no less": all(
+                row.unrestricted.status is Status.OPTIMAL
+                and row.unrestricted.value >= row.result.lower_bound - TOLERANCE
+                for row in self.rows
+            ),
             "plane: mixture nowhere worse than the best single classifier": min(gains) >= -TOLERANCE,
             "plane: mixture somewhere strictly better": max(gains) > TOLERANCE,
             "plane: Algorithm 1 within its bound": self.traces[0].holds(exact),
@@ -181,4 +198,5 @@ def _solve_radius(game: PlaneGame, radius: float, display: Display) -> RadiusRow
     comparison = compare(table, LinearProgram())
     weights, choice = comparison.optimal.weights, comparison.best_single
     out_of_sample = score_players(game.fresh_table(radius), weights, choice)
-    return RadiusRow(radius, comparison.optimal, Scores.of(comparison), out_of_sample)
+    unrestricted = solve(game.best_response(radius), tol=TOLERANCE)
+    return RadiusRow(radius, comparison.optimal, unrestricted, Scores.of(comparison), out_of_sample)

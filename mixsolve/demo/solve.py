@@ -14,15 +14,15 @@ from mixsolve.table import LossTable
 TOLERANCE = 1e-6
 
 
-def solve(table: LossTable, **options: Any) -> MixtureResult:
-    """``fit_mixture(table, **options)``.
+def solve(losses: Any, **options: Any) -> MixtureResult:
+    """``fit_mixture(losses, **options)``.
 
     Raises
     ------
     KeyboardInterrupt
         When the solve was interrupted: the best mixture so far is of no use to a study.
     """
-    return _finished(fit_mixture(table, **options))
+    return _finished(fit_mixture(losses, **options))
 
 
 def compare(table: LossTable, solver: Solver) -> MixtureComparison:

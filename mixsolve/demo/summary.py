@@ -11,10 +11,11 @@ def summarise(report: Mapping[str, Any]) -> str:
     plane, digits = report["plane"], report["digits"]
     lines = [
         "Plane game (section 5.1 of the paper): adversarial risk, 0/1 loss",
-        "  radius  lower bound     value  best single   gain | out of sample: mixture  best single",
+        "  radius  lower bound     value  all attacks  best single   gain | out of sample: mixture  best single",
     ]
     lines += [
         f"  {row['radius']:6.2f} {row['lower_bound']:12.6f} {row['value']:9.6f} "
+        f"{row['against_all_attacks']['value']:12.6f} "
         f"{row['in_sample']['best_single']:12.3f} {row['gain']:6.3f} | "
         f"{row['out_of_sample']['mixture']:21.3f} {row['out_of_sample']['best_single']:12.3f}"
         for row in plane["radii"]
