@@ -9,6 +9,7 @@ import numpy as np
 
 from mixsolve.master import solve_core, solve_core_by_highs
 from mixsolve.simplex import normalise_weights
+from mixsolve.solvers.purify import purify
 from mixsolve.strategy import RowAttack
 
 if TYPE_CHECKING:
@@ -26,6 +27,12 @@ FEW_ROWS = 2000
 
 FEWER = 8
 """It holds this part of the core's rows if that is more."""
+
+PURE_ULPS = 16
+"""Of the largest loss, that a purer strategy may prove less."""
+
+FEW_MIXED = 1000
+"""So many rows beyond one a sample are used up one by one; where there are more, a linear programme is quicker."""
 
 PICKED = 0.2
 """Of the samples of a large core, to find out near which mixture its solution lies."""
@@ -146,12 +153,14 @@ class Equilibrium:
     def as_rows(self, n_samples: int) -> RowAttack:
         """The attacker's strategy as explicit rows; samples of weight 0 are attacked at their first.
 
-        An interior point spreads its strategy over all nearly best rows. A linear programme on few of them finds one
-        that is pure for all but n_classifiers - 1 samples, unless the game is degenerate; it is taken if it proves
+        An interior point spreads its strategy over all nearly best rows. One that is pure for all but
+        n_classifiers - 1 samples is made of it, or found by a linear programme on few rows; it is taken if it proves
         the same bound up to rounding.
         """
         chosen = self
-        if not self._is_pure:
+        if 0 < self._n_mixed <= FEW_MIXED:
+            chosen = self._purer()
+        elif self._n_mixed > FEW_MIXED:
             vertex = self.game.nearest(self.weights, NEAREST_ROWS * self.weights.size).solve_at_vertex()
             size = float(np.abs(self.game.losses).max())
             if vertex.lower >= self.lower - np.finfo(np.float64).eps * size:
@@ -169,10 +178,27 @@ class Equilibrium:
         )
 
     @property
-    def _is_pure(self) -> bool:
-        """Whether few samples are attacked by more than one row, as at a vertex."""
+    def _n_mixed(self) -> int:
+        """How many more rows are used than one a sample; 0 where they are as few as at a vertex."""
         used = np.count_nonzero(self.probability[~self.game.alone])
-        return bool(used - self.game.n_several < max(self.weights.size, 1))
+        extra = int(used) - self.game.n_several
+        return extra if extra >= max(self.weights.size, 1) else 0
+
+    def _purer(self) -> Equilibrium:
+        """The same equilibrium with the attacker mixing on few samples, unless rounding costs some of the bound."""
+        game = self.game
+        several = np.flatnonzero(~game.alone)
+        share = np.repeat(game.share, np.diff(game.offsets))
+        own = share[: several.size]
+        pure = purify(game.losses[: several.size], game.sample[several], own, self.probability[several])
+        share[: several.size] *= pure
+        lower = float((share @ game.losses).min())
+        slack = PURE_ULPS * float(np.finfo(np.float64).eps) * float(np.abs(game.losses).max())
+        if lower < self.lower - slack:
+            return self
+        probability = self.probability.copy()
+        probability[several] = pure
+        return replace(self, probability=probability)
 
 
 def solve_game(
