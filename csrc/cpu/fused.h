@@ -16,13 +16,6 @@ constexpr int kMostFusedPlanes = 6;
 constexpr int kMostFusedPlanes = 0;
 #endif
 
-// Which vectors of a tile fetch the lines of memory ahead of them: those whose number is `turn` by the bits of `mask`.
-// Queries that read the same losses one after the other take turns.
-struct Fetching {
-    int mask, turn;
-    MIXSOLVE_INLINE bool due(int vector) const { return (vector & mask) == turn; }
-};
-
 template <class Score, class Stored, int Planes>
 struct Fused {
     static constexpr int kWidth = kLanes<Score>;
@@ -34,7 +27,6 @@ struct Fused {
     struct Losses {
         const char* data;
         int64_t stride;
-        Fetching fetching;
         Vec<Score> weights[Planes];
 
         MIXSOLVE_INLINE const char* row(int row) const { return data + row * static_cast<int64_t>(sizeof(Stored)); }
@@ -54,7 +46,7 @@ struct Fused {
         // core.
         template <int Half>
         MIXSOLVE_INLINE void fetch(const char* from, int vector) const {
-            if (!fetching.due(vector)) return;
+            if (vector % Rows<Score, Stored>::kVectorsPerLine != 0) return;
             MIXSOLVE_UNROLL
             for (int p = Half; p < Planes; p += 2) __builtin_prefetch(from + p * stride + kAhead, 0, 2);
         }
@@ -69,13 +61,11 @@ struct Fused {
     const Rows<Score, Stored>& rows;
     const Segments<Score>& query;
     const Score* weights;
-    Fetching fetching;
 
     MIXSOLVE_INLINE Losses losses() const {
         Losses found;
         found.data = rows.data;
         found.stride = rows.plane_stride;
-        found.fetching = fetching;
         MIXSOLVE_UNROLL
         for (int p = 0; p < Planes; ++p) found.weights[p] = splat(weights[p]);
         return found;

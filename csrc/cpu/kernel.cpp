@@ -1,7 +1,7 @@
 // One block of rows for all queries. Compiled once per instruction set; see simd.h for the rule about names.
 #include "kernel.h"
 
-#include "fused.h"
+#include "fused_queries.h"
 #include "rows.h"
 #include "segments.h"
 
@@ -92,38 +92,77 @@ struct BlockKernel {
     // caches.
     template <int Planes>
     static void fused(const Rows<Score, Stored>& rows, const Block& block, Workspace& work) {
-        const int n = block.n_segments;
+        const int64_t n_queries = work.request->n_queries;
         const bool best = work.answer->best_attack || work.answer->best_row;
-        const bool one_loop = work.request->n_queries == 1 && (work.score_only || !best);
-        const int range = one_loop ? n : kRangeRows * n > block.n_rows ? kRangeRows * n / block.n_rows : 1;
+        const Segments<Score> any{block, work, 0, nullptr, nullptr, {}};
+        int64_t n_soft = 0;
+        for (int64_t q = 0; q < n_queries; ++q) n_soft += any.of(q).temperature(0) > 0;
+        const int64_t n_loops = (best ? n_queries : n_queries - n_soft) + n_soft / 4 + n_soft % 4 / 2 + n_soft % 2;
+        const int n = block.n_segments;
+        const int range = n_loops == 1 ? n : kRangeRows * n > block.n_rows ? kRangeRows * n / block.n_rows : 1;
         Vec<Score>* totals = static_cast<Vec<Score>*>(work.totals);
-        for (int64_t i = 0; i < work.request->n_queries * Planes; ++i) totals[i] = splat(Score(0));
+        for (int64_t i = 0; i < n_queries * Planes; ++i) totals[i] = splat(Score(0));
         for (int first = 0; first < n; first += range) {
             const int last = first + range < n ? first + range : n;
-            for (int64_t q = 0; q < work.request->n_queries; ++q) {
+            int64_t soft[4], waiting = 0, left = n_soft;
+            for (int64_t q = 0; q < n_queries; ++q) {
                 if (abandoned(q, work)) return;
-                const Segments<Score> query{block, work, q, nullptr, buffer(work.probabilities, 0), {}};
-                const Fused<Score, Stored, Planes> loops{rows, query, weights(work) + q * Planes,
-                                                         turn(rows, q, work.request->n_queries)};
+                const Segments<Score> query = any.of(q);
                 const bool worst_case = query.temperature(0) == 0;
                 if (worst_case || best) {
-                    loops.best_attacks(first, last);
+                    Fused<Score, Stored, Planes>{rows, query, weights(work) + q * Planes}.best_attacks(first, last);
                     hand_out_best(rows, query, first, last);
                 }
                 if (worst_case) {
                     query.values_from_maxima(first, last);
                     add_best_rows(rows, query, first, last);
-                } else {
-                    loops.soften(first, last, totals + q * Planes, work.gradient + q * Planes);
-                    query.values_from_masses(first, last);
+                    continue;
+                }
+                soft[waiting++] = q;
+                if (waiting == 4 || waiting == left) {
+                    left -= waiting;
+                    soften_together<Planes>(rows, any, soft, static_cast<int>(waiting), first, last);
+                    waiting = 0;
                 }
             }
         }
     }
-    static Fetching turn(const Rows<Score, Stored>&, int64_t query, int64_t n_queries) {
-        constexpr int kVectorsPerLine = Rows<Score, Stored>::kVectorsPerLine;
-        const int turns = n_queries >= 4 ? 4 : n_queries >= 2 ? 2 : 1;
-        return {turns * kVectorsPerLine - 1, static_cast<int>(query % turns) * kVectorsPerLine};
+    template <int Planes>
+    static void soften_together(const Rows<Score, Stored>& rows, const Segments<Score>& any, const int64_t* queries,
+                                int n_queries, int first, int last) {
+        if (n_queries == 4) {
+            soften<Planes, 4>(rows, any, queries, first, last);
+        } else {
+            if (n_queries >= 2) soften<Planes, 2>(rows, any, queries, first, last);
+            if (n_queries % 2) soften<Planes, 1>(rows, any, queries + n_queries - 1, first, last);
+        }
+    }
+    template <int Planes, int Queries>
+    static void soften(const Rows<Score, Stored>& rows, const Segments<Score>& any, const int64_t* queries, int first,
+                       int last) {
+        Workspace& work = any.work;
+        Vec<Score>* const all_totals = static_cast<Vec<Score>*>(work.totals);
+        if constexpr (Queries == 1) {
+            const int64_t q = queries[0] * Planes;
+            const Segments<Score> query = any.of(queries[0], 0, buffer(work.probabilities, 0));
+            Fused<Score, Stored, Planes>{rows, query, weights(work) + q}.soften(first, last, all_totals + q,
+                                                                                work.gradient + q);
+            query.values_from_masses(first, last);
+        } else {
+            static_assert(Queries <= kQueryGroup, "each query has a place for its numbers");
+            const Score* query_weights[Queries];
+            Vec<Score>* totals[Queries];
+            double* gradients[Queries];
+            for (int i = 0; i < Queries; ++i) {
+                query_weights[i] = weights(work) + queries[i] * Planes;
+                totals[i] = all_totals + queries[i] * Planes;
+                gradients[i] = work.gradient + queries[i] * Planes;
+            }
+            const FusedQueries<Score, Stored, Planes, Queries> loops{
+                rows, any, queries, query_weights, totals, gradients, buffer(work.probabilities, 0)};
+            loops.soften(first, last);
+            for (int i = 0; i < Queries; ++i) any.of(queries[i], i).values_from_masses(first, last);
+        }
     }
 
     // Values and outputs of one query; true when its gradient is a moment of the probabilities.

@@ -16,6 +16,7 @@ constexpr int kMaxBlockRows = 4096, kLongBlockRows = 65536;
 constexpr int kBufferRows = kMaxBlockRows + 64;  // a vector may be written past the last row
 constexpr int kQueryGroup = 4;                   // queries scored together
 constexpr int kQueriesBetweenPolls = 16;
+constexpr int kSegmentNumbers = 8 + 3 * (kQueryGroup - 1);  // see Segments::numbers
 
 struct Block {
     const char* data;      // first row in plane 0
@@ -47,7 +48,7 @@ struct Workspace {
     void* prior;           // (kBufferRows)
     void* shift;           // (kBufferRows)
     void* inverse;         // (kBufferRows)
-    void* segment;         // (8, kBufferRows): per-segment numbers
+    void* segment;         // (kSegmentNumbers, kBufferRows)
     int32_t* best;         // (kBufferRows): row of the best attack per segment
     PieceState* pieces;    // (K)
     void* totals;          // (K, L) vectors

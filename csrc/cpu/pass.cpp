@@ -211,7 +211,7 @@ class Pass {
         const size_t rows = kBufferRows * sizeof(double), queries = static_cast<size_t>(request_.n_queries);
         const size_t moments = queries * static_cast<size_t>(table_.n_classifiers) * sizeof(double);
         Arena& memory = arena();
-        memory.reset(rows * (2 * kQueryGroup + 3 + 8) + 2 * kBufferRows * sizeof(int32_t) + 2 * moments +
+        memory.reset(rows * (2 * kQueryGroup + 3 + kSegmentNumbers) + 2 * kBufferRows * sizeof(int32_t) + 2 * moments +
                      queries * sizeof(PieceState) + queries * kMostTotals + 1024);
         Workspace work{};
         work.table = &table_;
@@ -223,7 +223,7 @@ class Pass {
         work.prior = memory.take(rows);
         work.shift = memory.take(rows);
         work.inverse = memory.take(rows);
-        work.segment = memory.take(rows * 8);
+        work.segment = memory.take(rows * kSegmentNumbers);
         work.best = static_cast<int32_t*>(memory.take(2 * kBufferRows * sizeof(int32_t)));
         work.pieces = static_cast<PieceState*>(memory.take(queries * sizeof(PieceState)));
         work.totals = memory.take(queries * kMostTotals);

@@ -39,7 +39,18 @@ struct Segments {
     Score* probability;
     NextBlock next;
 
-    Score* numbers(int which) const { return static_cast<Score*>(work.segment) + which * kBufferRows; }
+    int slot = 0;  // of the queries worked on together
+
+    // The same samples for another query.
+    Segments of(int64_t other, int its_slot = 0, Score* its_probability = nullptr) const {
+        return {block, work, other, nullptr, its_probability, {}, its_slot};
+    }
+
+    // The first three are kept for each of the queries worked on together.
+    Score* numbers(int which) const {
+        const int place = slot == 0 || which >= 3 ? which : 5 + 3 * slot + which;
+        return static_cast<Score*>(work.segment) + place * kBufferRows;
+    }
     Score* maximum() const { return numbers(0); }
     Score* mass() const { return numbers(1); }
     Score* excess() const { return numbers(2); }
