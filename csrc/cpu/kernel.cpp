@@ -2,6 +2,7 @@
 #include "kernel.h"
 
 #include "fused_queries.h"
+#include "fused_short.h"
 #include "rows.h"
 #include "segments.h"
 
@@ -12,6 +13,11 @@ template <class Score, class Stored>
 struct BlockKernel {
     static constexpr int kWidth = kLanes<Score>;
     static constexpr int kRangeRows = 1024;
+    // Passes with float64 scores are few: they do without some of the loops, which take long to compile.
+    static constexpr bool kIsUsual = sizeof(Score) == 4;
+    static constexpr int kFusedPlanes = kIsUsual || sizeof(Stored) >= 4 ? kMostFusedPlanes : 0;
+    static constexpr int kShortRangeRows = 1024;
+    static_assert(kShortRangeRows % (kRunVectors * kWidth) == 0, "the runs of a range are those of the block");
 
     static void prepare(Workspace& work) {
         const int64_t n = work.request->n_queries * work.table->n_classifiers;
@@ -37,7 +43,7 @@ struct BlockKernel {
             samples.weights()[s] = static_cast<Score>(samples.weight(s));
         }
         if (fits_fused(samples)) {
-            with_planes<kMostFusedPlanes>(rows, block, work);
+            with_planes<kFusedPlanes>(rows, block, work);
             return;
         }
         for (int64_t first = 0; first < work.request->n_queries; first += kQueryGroup) {
@@ -69,18 +75,26 @@ struct BlockKernel {
 
     static bool has_long_blocks(const LossTable& table, const PassRequest& request) {
         const int64_t item = item_size(table.storage);
-        return table.n_classifiers <= kMostFusedPlanes && !table.row_offsets && !table.prior && !request.samples &&
-               table.n_attacks >= 2 * kWidth && table.n_attacks <= kMaxBlockRows &&
+        return table.n_classifiers <= kFusedPlanes && !table.row_offsets && !table.prior && !request.samples &&
+               (fill_vectors(table) || (table.n_attacks >= 2 * kWidth && table.n_attacks <= kMaxBlockRows)) &&
                table.stride_sample == table.n_attacks * item;
     }
+    // Whether so many samples make up a vector exactly.
+    static bool fill_vectors(const LossTable& table) {
+        return kIsUsual && !table.row_offsets && table.n_attacks <= kWidth && kWidth % table.n_attacks == 0;
+    }
     static bool fits_fused(const Segments<Score>& samples) {
-        return samples.work.table->n_classifiers <= kMostFusedPlanes && !samples.block.prior &&
-               !samples.short_samples() && samples.all_fill_a_vector();
+        const LossTable& table = *samples.work.table;
+        return table.n_classifiers <= kFusedPlanes && !samples.block.prior &&
+               (fill_vectors(table) || (!samples.short_samples() && samples.all_fill_a_vector()));
     }
     template <int Planes>
     static void with_planes(const Rows<Score, Stored>& rows, const Block& block, Workspace& work) {
         if constexpr (Planes > 0) {
             if (rows.n_planes == Planes) {
+                if constexpr (kIsUsual) {
+                    if (fill_vectors(*work.table)) return fused_short<Planes>(rows, block, work);
+                }
                 fused<Planes>(rows, block, work);
             } else {
                 with_planes<Planes - 1>(rows, block, work);
@@ -97,14 +111,15 @@ struct BlockKernel {
         const Segments<Score> any{block, work, 0, nullptr, nullptr, {}};
         int64_t n_soft = 0;
         for (int64_t q = 0; q < n_queries; ++q) n_soft += any.of(q).temperature(0) > 0;
-        const int64_t n_loops = (best ? n_queries : n_queries - n_soft) + n_soft / 4 + n_soft % 4 / 2 + n_soft % 2;
+        const int64_t together = kIsUsual ? n_soft / kQueryGroup : 0;
+        const int64_t n_loops = (best ? n_queries : n_queries - n_soft) + n_soft - together * (kQueryGroup - 1);
         const int n = block.n_segments;
         const int range = n_loops == 1 ? n : kRangeRows * n > block.n_rows ? kRangeRows * n / block.n_rows : 1;
         Vec<Score>* totals = static_cast<Vec<Score>*>(work.totals);
         for (int64_t i = 0; i < n_queries * Planes; ++i) totals[i] = splat(Score(0));
         for (int first = 0; first < n; first += range) {
             const int last = first + range < n ? first + range : n;
-            int64_t soft[4], waiting = 0, left = n_soft;
+            int64_t soft[kQueryGroup], waiting = 0, left = n_soft;
             for (int64_t q = 0; q < n_queries; ++q) {
                 if (abandoned(q, work)) return;
                 const Segments<Score> query = any.of(q);
@@ -119,7 +134,7 @@ struct BlockKernel {
                     continue;
                 }
                 soft[waiting++] = q;
-                if (waiting == 4 || waiting == left) {
+                if (waiting == kQueryGroup || waiting == left) {
                     left -= waiting;
                     soften_together<Planes>(rows, any, soft, static_cast<int>(waiting), first, last);
                     waiting = 0;
@@ -128,14 +143,41 @@ struct BlockKernel {
         }
     }
     template <int Planes>
+    static void fused_short(const Rows<Score, Stored>& rows, const Block& block, Workspace& work) {
+        const int64_t n_queries = work.request->n_queries;
+        const bool best = work.answer->best_attack || work.answer->best_row;
+        const Segments<Score> any{block, work, 0, nullptr, nullptr, {}};
+        const int n = block.n_segments, n_attacks = static_cast<int>(work.table->n_attacks);
+        const int range = n_queries == 1 && (work.score_only || !best) ? n : kShortRangeRows / n_attacks;
+        for (int first = 0; first < n; first += range) {
+            const int last = first + range < n ? first + range : n;
+            for (int64_t q = 0; q < n_queries; ++q) {
+                if (abandoned(q, work)) return;
+                const Segments<Score> query = any.of(q);
+                const FusedShort<Score, Stored, Planes> loops{rows, query, weights(work) + q * Planes, n_attacks,
+                                                              q == 0};
+                double* const gradient = work.gradient + q * Planes;
+                const bool worst_case = query.temperature(0) == 0;
+                if (worst_case || best) {
+                    loops.best_attacks(first, last, worst_case ? gradient : nullptr);
+                    hand_out_best(rows, query, first, last);
+                }
+                if (worst_case) {
+                    query.values_from_maxima(first, last);
+                } else {
+                    loops.soften(first, last, gradient);
+                    query.values_from_masses(first, last);
+                }
+            }
+        }
+    }
+    template <int Planes>
     static void soften_together(const Rows<Score, Stored>& rows, const Segments<Score>& any, const int64_t* queries,
                                 int n_queries, int first, int last) {
-        if (n_queries == 4) {
-            soften<Planes, 4>(rows, any, queries, first, last);
-        } else {
-            if (n_queries >= 2) soften<Planes, 2>(rows, any, queries, first, last);
-            if (n_queries % 2) soften<Planes, 1>(rows, any, queries + n_queries - 1, first, last);
+        if constexpr (kIsUsual) {
+            if (n_queries == kQueryGroup) return soften<Planes, kQueryGroup>(rows, any, queries, first, last);
         }
+        for (int i = 0; i < n_queries; ++i) soften<Planes, 1>(rows, any, queries + i, first, last);
     }
     template <int Planes, int Queries>
     static void soften(const Rows<Score, Stored>& rows, const Segments<Score>& any, const int64_t* queries, int first,

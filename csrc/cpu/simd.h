@@ -19,6 +19,7 @@
 #define MIXSOLVE_INLINE inline __attribute__((always_inline))
 #define MIXSOLVE_UNROLL _Pragma("GCC unroll 16")
 #define MIXSOLVE_NOINLINE __attribute__((noinline))  // a loop with registers of its own
+#define MIXSOLVE_LAMBDA_INLINE __attribute__((always_inline))
 
 namespace mixsolve {
 namespace MIXSOLVE_ISA {
