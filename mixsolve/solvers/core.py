@@ -28,10 +28,10 @@ FEW_ROWS = 2000
 FEWER = 8
 """It holds this part of the core's rows if that is more."""
 
-PURE_ULPS = 16
+PURE_ULPS = 100
 """Of the largest loss, that a purer strategy may prove less."""
 
-FEW_MIXED = 1000
+FEW_MIXED = 5000
 """So many rows beyond one a sample are used up one by one; where there are more, a linear programme is quicker."""
 
 PICKED = 0.2
