@@ -169,6 +169,7 @@ struct Arguments {
     Doubles weights, temperature;
     Integers samples;
     bool has_samples;
+    int64_t n_hessians;
 };
 
 void check_arguments(const LossTable& table, const Arguments& a) {
@@ -178,6 +179,7 @@ void check_arguments(const LossTable& table, const Arguments& a) {
             "temperature must have shape (K,) or (K, n_samples)");
     require(a.temperature.ndim() == 1 || a.temperature.shape(1) == table.n_samples,
             "temperature must have shape (K,) or (K, n_samples)");
+    require(a.n_hessians >= 0 && a.n_hessians <= a.weights.shape(0), "hessians must be at most K");
     if (!a.has_samples) return;
     require(a.samples.ndim() == 1 && a.samples.size() >= 1, "samples must be a list of indices");
     const int64_t* sample = a.samples.data();
@@ -188,8 +190,8 @@ void check_arguments(const LossTable& table, const Arguments& a) {
 }
 
 py::dict run_pass(const Table& table, Doubles weights, Doubles temperature, int want, py::object samples,
-                  bool float64_scores, int threads, std::shared_ptr<CancelToken> cancel) {
-    Arguments a{std::move(weights), std::move(temperature), Integers(), !samples.is_none()};
+                  bool float64_scores, int threads, std::shared_ptr<CancelToken> cancel, int64_t hessians) {
+    Arguments a{std::move(weights), std::move(temperature), Integers(), !samples.is_none(), hessians};
     if (a.has_samples) a.samples = samples.cast<Integers>();
     check_arguments(table.view, a);
     const py::ssize_t n_queries = a.weights.shape(0), n_classifiers = table.view.n_classifiers;
@@ -217,9 +219,15 @@ py::dict run_pass(const Table& table, Doubles weights, Doubles temperature, int 
         answer.best_row = array.mutable_data();
         out["best_row"] = array;
     }
+    if (hessians > 0) {
+        Doubles array({static_cast<py::ssize_t>(hessians), n_classifiers, n_classifiers});
+        answer.hessian = array.mutable_data();
+        out["hessian"] = array;
+    }
 
     mixsolve::PassRequest request{};
     request.n_queries = n_queries;
+    request.n_hessians = hessians;
     request.weights = a.weights.data();
     request.temperature = a.temperature.data();
     request.temperature_per_sample = a.temperature.ndim() == 2;
@@ -302,7 +310,7 @@ PYBIND11_MODULE(_native, module) {
 
     module.def("run_pass", &run_pass, py::arg("table"), py::arg("weights"), py::arg("temperature"),
                py::arg("want") = kGradientOnly, py::arg("samples") = py::none(), py::arg("float64_scores") = false,
-               py::arg("threads") = 0, py::arg("cancel") = py::none());
+               py::arg("threads") = 0, py::arg("cancel") = py::none(), py::arg("hessians") = 0);
     module.def("first_nonfinite", &first_nonfinite, py::arg("table"), py::arg("cancel") = py::none());
     module.def("extremes", &extremes, py::arg("table"), py::arg("threads") = 0, py::arg("cancel") = py::none());
     module.def("binary_rows", &binary_rows, py::arg("table"), py::arg("maximal"), py::arg("temperature") = py::none(),

@@ -4,6 +4,7 @@
 //     value     sum_i s_i f_i            f_i = max_j <w, l_ij>                              at temperature 0
 //                                        f_i = t log( sum_j u_ij exp(<w, l_ij> / t) )       at temperature t > 0
 //     gradient  sum_i s_i sum_j p_ij l_ij       p_i the softmax of the scores, or the best attack at temperature 0
+//     Hessian   sum_i (s_i / t) sum_j p_ij (l_ij - mean_i) (l_ij - mean_i)', on request; 0 at temperature 0
 // and per sample, on request, f_i, the best attack (lowest index on ties) and its row.
 // Each backend implements `run_pass`; the specification is mixsolve/reference.py.
 #pragma once
@@ -18,6 +19,7 @@ namespace mixsolve {
 
 struct PassRequest {
     int64_t n_queries;          // K >= 1
+    int64_t n_hessians;         // of so many queries, the first ones, the Hessian is asked for
     const double* weights;      // (K, L), any finite numbers
     const double* temperature;  // (K) or, per sample, (K, N): a query is all 0 or all > 0
     bool temperature_per_sample;
@@ -32,6 +34,7 @@ struct PassRequest {
 struct PassAnswer {
     double* value;         // (K)
     double* gradient;      // (K, L)
+    double* hessian;       // (n_hessians, L, L) or null
     double* per_sample;    // (K, n) or null
     int64_t* best_attack;  // (K, n) or null
     double* best_row;      // (K, n, L) or null
@@ -42,6 +45,9 @@ struct PassAnswer {
 struct PassInterrupted : std::runtime_error {
     PassInterrupted() : std::runtime_error("the pass was interrupted") {}
 };
+
+// A symmetric matrix is summed up as its lower triangle, row after row.
+constexpr int64_t hessian_entries(int64_t n_classifiers) { return n_classifiers * (n_classifiers + 1) / 2; }
 
 void run_pass(const LossTable& table, const PassRequest& request, PassAnswer& answer);
 

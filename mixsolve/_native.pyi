@@ -36,6 +36,7 @@ def run_pass(
     float64_scores: bool = False,
     threads: int = 0,
     cancel: CancelToken | None = None,
+    hessians: int = 0,
 ) -> dict[str, Any]: ...
 def first_nonfinite(
     table: Table, cancel: CancelToken | None = None

@@ -44,6 +44,8 @@ class PassAnswer:
         The losses of that attack.
     bytes_read : int
         Bytes of the table read.
+    hessian : ndarray, (n_hessians, n_classifiers, n_classifiers) or None
+        Second derivatives of F, in losses squared over temperature; 0 for queries at temperature 0.
     """
 
     value: NDArray[np.float64]
@@ -52,6 +54,7 @@ class PassAnswer:
     best_attack: NDArray[np.int64] | None
     best_row: NDArray[np.float64] | None
     bytes_read: int
+    hessian: NDArray[np.float64] | None = None
 
 
 class WorstCase(NamedTuple):
@@ -71,6 +74,7 @@ def run_pass(
     per_sample: bool = False,
     best_attack: bool = False,
     best_row: bool = False,
+    hessian: bool | int = False,
     samples: ArrayLike | None = None,
     float64_scores: bool = False,
     threads: int | None = None,
@@ -87,6 +91,9 @@ def run_pass(
         0 asks for the worst case; the queries of one pass may differ.
     per_sample, best_attack, best_row : bool
         What to return beside values and gradients.
+    hessian : bool or int
+        Return the Hessian ``sum_i (s_i / t_i) Cov(l_i.)`` of every query, or of so many queries, the first ones; the
+        covariances are those of the losses under the softmax. At temperature 0 it is 0.
     samples : array of int, (n,), optional
         Rising indices: only these samples are read, and only their share is summed.
     float64_scores : bool
@@ -116,7 +123,15 @@ def run_pass(
 
     def answer(in_float64: bool) -> dict[str, Any]:
         return _native.run_pass(
-            table.native, query_weights, query_temperature, want, listed, in_float64, threads or 0, cancel
+            table.native,
+            query_weights,
+            query_temperature,
+            want,
+            listed,
+            in_float64,
+            threads or 0,
+            cancel,
+            len(query_weights) if hessian is True else int(hessian),
         )
 
     found = answer(float64)
@@ -134,6 +149,7 @@ def run_pass(
         best_attack=found.get("best_attack"),
         best_row=found.get("best_row"),
         bytes_read=found["bytes_read"],
+        hessian=found.get("hessian"),
     )
 
 

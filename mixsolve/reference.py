@@ -8,6 +8,9 @@ For every query (weights w, temperature t) and every sample i with rows j, prior
 
     value    = sum_i sample_weight_i per_sample_i
     gradient = sum_i sample_weight_i sum_j p_ij losses[:, i, j]
+    hessian  = sum_i sample_weight_i / t sum_j p_ij d_ij d_ij'       d_ij = losses[:, i, j] - sum_j p_ij losses[:, i, j]
+
+The Hessian is that of the value for t > 0, and 0 for t = 0, where the value has kinks.
 """
 
 from __future__ import annotations
@@ -38,6 +41,8 @@ class ReferenceAnswer:
     """(K, n) maximum or smoothed maximum of the scores, without the sample weight."""
     best_attack: NDArray[np.int64]
     """(K, n) index within the sample of the largest score, the lowest on ties, at any temperature."""
+    hessian: NDArray[np.float64] | None = None
+    """(K, L, L) second derivatives of `value` in the weights, where asked for; 0 at temperature 0."""
 
 
 def reference_pass(
@@ -49,6 +54,7 @@ def reference_pass(
     sample_weight: Any = None,
     attack_prior: Any = None,
     samples: Any = None,
+    hessian: bool = False,
 ) -> ReferenceAnswer:
     """Value, gradient, per-sample values and best attacks of K queries, as the formulas above say.
 
@@ -67,6 +73,8 @@ def reference_pass(
         Positive; normalised here per sample; uniform by default.
     samples : array of int, (n,), optional
         Answer for these samples only, in this order; the sample weights are still those of the whole table.
+    hessian : bool
+        Whether to answer it.
 
     Returns
     -------
@@ -86,6 +94,7 @@ def reference_pass(
 
     value = np.zeros(len(queries))
     gradient = np.zeros((len(queries), array.shape[0]))
+    curvature = np.zeros((len(queries), array.shape[0], array.shape[0])) if hessian else None
     per_sample = np.empty((len(queries), chosen.size))
     best_attack = np.empty((len(queries), chosen.size), dtype=np.int64)
     for part in sample_blocks(np.diff(offsets)[chosen] * (array.shape[0] + len(queries))):
@@ -99,7 +108,26 @@ def reference_pass(
             best_attack[query, part] = state.best_attack
             value[query] += share[block] @ state.smooth_max
             gradient[query] += rows @ (state.probability * _spread(share[block], starts, rows.shape[1]))
-    return ReferenceAnswer(value, gradient, per_sample, best_attack)
+            if curvature is not None:
+                curvature[query] += _curvature(rows, starts, state, share[block], temperatures[query, block])
+    return ReferenceAnswer(value, gradient, per_sample, best_attack, curvature)
+
+
+def _curvature(
+    rows: NDArray[np.float64],
+    starts: NDArray[np.int64],
+    state: Response,
+    share: NDArray[np.float64],
+    temperature: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    """The Hessian's share of some samples, from deviations from the mean losses of each: nothing cancels."""
+    factor = np.divide(share, temperature, out=np.zeros_like(share), where=temperature > 0)
+    mean = np.add.reduceat(state.probability * rows, starts, axis=1)
+    deviation = rows - np.repeat(mean, np.diff(starts, append=rows.shape[1]), axis=1)
+    product: NDArray[np.float64] = (
+        deviation * (state.probability * _spread(factor, starts, rows.shape[1]))
+    ) @ deviation.T
+    return product
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,6 +4,7 @@
 #include "fused_queries.h"
 #include "fused_short.h"
 #include "rows.h"
+#include "second_moments.h"
 #include "segments.h"
 
 namespace mixsolve {
@@ -28,6 +29,7 @@ struct BlockKernel {
         const int64_t per_query = work.request->temperature_per_sample ? work.table->n_samples : 1;
         for (int64_t q = 0; q < work.request->n_queries; ++q)
             work.score_only &= work.request->temperature[q * per_query] == 0;
+        SecondMoments<Score, Stored>::prepare(work);
     }
 
     static void block(const Block& block, Workspace& work) {
@@ -42,6 +44,7 @@ struct BlockKernel {
         for (int s = 0; s < block.n_segments && work.table->sample_weight; ++s) {
             samples.weights()[s] = static_cast<Score>(samples.weight(s));
         }
+        if (work.request->n_hessians > 0) SecondMoments<Score, Stored>::make_room(block.n_rows, work);
         if (fits_fused(samples)) {
             with_planes<kFusedPlanes>(rows, block, work);
             return;
@@ -61,7 +64,10 @@ struct BlockKernel {
                                             buffer(work.scores, q),
                                             buffer(work.probabilities, q),
                                             q == 0 && first == 0 ? next_block(rows) : NextBlock{}};
-                if (answer_query(rows, query)) {
+                if (!answer_query(rows, query)) continue;
+                if (first + q < work.request->n_hessians) {
+                    SecondMoments<Score, Stored>{rows, query}.add_block();
+                } else {
                     soft[n_soft] = query.probability;
                     factor[n_soft] = block.n_segments == 1 ? static_cast<double>(query.factor()[0]) : 1.0;
                     moment[n_soft++] = work.gradient + (first + q) * work.table->n_classifiers;
@@ -76,6 +82,7 @@ struct BlockKernel {
     static bool has_long_blocks(const LossTable& table, const PassRequest& request) {
         const int64_t item = item_size(table.storage);
         return table.n_classifiers <= kFusedPlanes && !table.row_offsets && !table.prior && !request.samples &&
+               request.n_hessians == 0 &&
                (fill_vectors(table) || (table.n_attacks >= 2 * kWidth && table.n_attacks <= kMaxBlockRows)) &&
                table.stride_sample == table.n_attacks * item;
     }
@@ -85,7 +92,7 @@ struct BlockKernel {
     }
     static bool fits_fused(const Segments<Score>& samples) {
         const LossTable& table = *samples.work.table;
-        return table.n_classifiers <= kFusedPlanes && !samples.block.prior &&
+        return table.n_classifiers <= kFusedPlanes && !samples.block.prior && samples.work.request->n_hessians == 0 &&
                (fill_vectors(table) || (!samples.short_samples() && samples.all_fill_a_vector()));
     }
     template <int Planes>
@@ -264,6 +271,7 @@ struct BlockKernel {
 
     static void begin_sample(Workspace& work) {
         for (int64_t q = 0; q < work.request->n_queries; ++q) work.pieces[q].best_attack = -1;
+        end_chunk(work);
     }
 
     static void piece(const Block& block, int64_t first_attack, Workspace& work) {
@@ -284,7 +292,11 @@ struct BlockKernel {
                                             buffer(work.scores, q),
                                             buffer(work.probabilities, q),
                                             q == 0 && first == 0 ? next_block(rows) : NextBlock{}};
-                if (answer_piece(rows, query, first_attack, factor[n_soft])) {
+                const PieceState earlier = work.pieces[first + q];
+                if (!answer_piece(rows, query, first_attack, factor[n_soft])) continue;
+                if (first + q < work.request->n_hessians) {
+                    add_piece_hessian(rows, query, earlier, factor[n_soft]);
+                } else {
                     soft[n_soft] = query.probability;
                     moment[n_soft++] = work.piece_moment + (first + q) * work.table->n_classifiers;
                 }
@@ -354,7 +366,26 @@ struct BlockKernel {
             const double scale = t == 0 ? w : w / state.lse.mass;
             const double* moment = work.piece_moment + q * n_planes;
             for (int64_t k = 0; k < n_planes; ++k) work.gradient[q * n_planes + k] += scale * moment[k];
+            if (t == 0 || q >= work.request->n_hessians) continue;
+            const Rows<Score, Stored> none = rows_of(one, work);
+            SecondMoments<Score, Stored>{none, query}.add_sample(state.lse.mass,
+                                                                 work.piece_second + q * hessian_entries(n_planes));
         }
+    }
+
+    static void add_piece_hessian(const Rows<Score, Stored>& rows, const Segments<Score>& query,
+                                  const PieceState& earlier, double factor) {
+        Workspace& work = query.work;
+        const OnlineLse<double>& merged = work.pieces[query.query].lse;
+        const bool opening = earlier.best_attack < 0;
+        const double shrink = opening ? 0 : std::exp((earlier.lse.max - merged.max) / query.temperature(0));
+        SecondMoments<Score, Stored>{rows, query}.add_piece(
+            opening ? 0 : earlier.lse.mass * shrink, shrink, factor, work.piece_moment + query.query * rows.n_planes,
+            work.piece_second + query.query * hessian_entries(rows.n_planes));
+    }
+
+    static void end_chunk(Workspace& work) {
+        if (work.request->n_hessians > 0) SecondMoments<Score, Stored>::settle(work);
     }
 
     // ---- shared by both ---------------------------------------------------------------------------------------
@@ -422,7 +453,7 @@ struct BlockKernel {
     }
 
     static const Kernel* table() {
-        static const Kernel kernel = {has_long_blocks, prepare, block, begin_sample, piece, end_sample};
+        static const Kernel kernel = {has_long_blocks, prepare, block, begin_sample, piece, end_sample, end_chunk};
         return &kernel;
     }
 };

@@ -17,6 +17,8 @@ constexpr int kBufferRows = kMaxBlockRows + 64;  // a vector may be written past
 constexpr int kQueryGroup = 4;                   // queries scored together
 constexpr int kQueriesBetweenPolls = 16;
 constexpr int kSegmentNumbers = 8 + 3 * (kQueryGroup - 1);  // see Segments::numbers
+constexpr int kDeviationRows = 512;                         // rows whose products are summed together, see products.h
+constexpr int kDeviationStride = kDeviationRows + 16;       // not a power of two: cache sets
 
 struct Block {
     const char* data;      // first row in plane 0
@@ -55,6 +57,14 @@ struct Workspace {
     double* piece_moment;  // (K, L)
     double* value;         // (K) sums of this chunk, with weights s_i N
     double* gradient;      // (K, L)
+    // Of queries whose Hessian is asked for, as packed lower triangles:
+    double* hessian;        // (n_hessians, entries) sums of this chunk, with weights s_i N c / t_i
+    double* piece_second;   // (n_hessians, entries)
+    void* products;         // (n_hessians, entries) vectors
+    void* deviations;       // (L, kDeviationStride)
+    double* means;          // (2, L)
+    const double* coldest;  // (n_hessians) c, the lowest temperature of a query
+    int pending_tiles;
     bool finite;
     bool score_only;                             // every query is at temperature 0
     bool (*abandoned)(void* pass, bool caller);  // asked now and then; true: nobody waits for the rest of the block
@@ -70,6 +80,7 @@ struct Kernel {
     void (*begin_sample)(Workspace&);         // a long sample, piece by piece
     void (*piece)(const Block&, int64_t first_attack, Workspace&);
     void (*end_sample)(int64_t position, Workspace&);
+    void (*end_chunk)(Workspace&);
 };
 
 // One of each per instruction set. `kernel` is null when the storage is unknown; `read` adds up the 64-byte lines of a

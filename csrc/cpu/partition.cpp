@@ -19,8 +19,9 @@ int rows_per_block(const LossTable& table) {
     return static_cast<int>(std::min(std::max(rows, kFewest), kMost) / kLineRows * kLineRows);
 }
 
-int64_t most_chunks(const LossTable& table, int64_t n_queries) {
-    const int64_t affordable = kPartialSums / (n_queries * (table.n_classifiers + 1));
+int64_t most_chunks(const LossTable& table, const PassRequest& request) {
+    const int64_t affordable = kPartialSums / (request.n_queries * (table.n_classifiers + 1) +
+                                               request.n_hessians * hessian_entries(table.n_classifiers));
     return std::min(std::max(affordable, kFewestChunks), kMostChunks);
 }
 
@@ -49,7 +50,7 @@ Partition::Partition(const LossTable& table, const PassRequest& request, bool lo
 
     const int64_t bytes = rows_ * table.n_classifiers * item_size(table.storage);
     const int64_t wanted =
-        std::min(std::max<int64_t>(bytes / kMinChunkBytes, 1), std::min(most_chunks(table, request.n_queries), n));
+        std::min(std::max<int64_t>(bytes / kMinChunkBytes, 1), std::min(most_chunks(table, request), n));
     for (int64_t c = 0, begin = 0; c < wanted && begin < n; ++c) {
         int64_t end = n * (c + 1) / wanted;
         if (table.row_offsets && !samples_) {  // equal rows, not equal samples

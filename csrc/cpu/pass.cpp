@@ -46,7 +46,9 @@ class Pass {
           answer_(answer),
           kernel_(cpu_kernel(table.storage, request.float64_scores)),
           partition_(table, request, kernel_.has_long_blocks(table, request)),
-          sums_(static_cast<size_t>(request.n_queries * (1 + table.n_classifiers))),
+          entries_(hessian_entries(table.n_classifiers)),
+          coldest_(coldest_temperatures()),
+          sums_(static_cast<size_t>(request.n_queries * (1 + table.n_classifiers) + request.n_hessians * entries_)),
           partials_(new double[partition_.chunks().size() * sums_]) {}
 
     void run() {
@@ -72,6 +74,7 @@ class Pass {
             work.value = partials_.get() + c * sums_;
             std::fill(work.value, work.value + sums_, 0.0);
             work.gradient = work.value + request_.n_queries;
+            work.hessian = work.gradient + request_.n_queries * table_.n_classifiers;
             walk(partition_.chunks()[c], worker == 0, work);
             if (stopped_) break;
         }
@@ -104,6 +107,7 @@ class Pass {
             kernel_.block(block, work);
             position += count;
         }
+        kernel_.end_chunk(work);
     }
 
     void long_sample(int64_t position, bool caller, Workspace& work) {
@@ -180,13 +184,41 @@ class Pass {
         }
         for (int64_t q = 0; q < request_.n_queries; ++q) answer_.value[q] *= scale;
         for (int64_t i = 0; i < request_.n_queries * table_.n_classifiers; ++i) answer_.gradient[i] *= scale;
+        for (int64_t q = 0; q < request_.n_hessians; ++q) add_up_hessian(q, scale / coldest_[q]);
+    }
+
+    void add_up_hessian(int64_t query, double scale) {
+        const int64_t n = table_.n_classifiers;
+        std::vector<double> sum(entries_);
+        for (size_t c = 0; c < partition_.chunks().size(); ++c) {
+            const double* part = partials_.get() + (c + 1) * sums_ - (request_.n_hessians - query) * entries_;
+            for (int64_t entry = 0; entry < entries_; ++entry) sum[entry] += part[entry];
+        }
+        double* out = answer_.hessian + query * n * n;
+        for (int64_t i = 0, entry = 0; i < n; ++i) {
+            for (int64_t j = 0; j <= i; ++j, ++entry) out[i * n + j] = out[j * n + i] = sum[entry] * scale;
+        }
+    }
+
+    // Of each query with a Hessian; 1 at temperature 0, where there is none.
+    std::vector<double> coldest_temperatures() const {
+        std::vector<double> coldest;
+        const int64_t per_query = request_.temperature_per_sample ? table_.n_samples : 1;
+        for (int64_t q = 0; q < request_.n_hessians; ++q) {
+            const double* t = request_.temperature + q * per_query;
+            const double lowest = *std::min_element(t, t + per_query);
+            coldest.push_back(lowest > 0 ? lowest : 1);
+        }
+        return coldest;
     }
 
     // Finite scores may still add up to more than their type holds.
     bool sums_are_finite() const {
         const auto finite = [](double x) { return std::isfinite(x); };
         return std::all_of(answer_.value, answer_.value + request_.n_queries, finite) &&
-               std::all_of(answer_.gradient, answer_.gradient + request_.n_queries * table_.n_classifiers, finite);
+               std::all_of(answer_.gradient, answer_.gradient + request_.n_queries * table_.n_classifiers, finite) &&
+               std::all_of(answer_.hessian,
+                           answer_.hessian + request_.n_hessians * table_.n_classifiers * table_.n_classifiers, finite);
     }
 
     static Arena& arena() {
@@ -212,7 +244,7 @@ class Pass {
         const size_t moments = queries * static_cast<size_t>(table_.n_classifiers) * sizeof(double);
         Arena& memory = arena();
         memory.reset(rows * (2 * kQueryGroup + 3 + kSegmentNumbers) + 2 * kBufferRows * sizeof(int32_t) + 2 * moments +
-                     queries * sizeof(PieceState) + queries * kMostTotals + 1024);
+                     queries * sizeof(PieceState) + queries * kMostTotals + hessian_bytes() + 1024);
         Workspace work{};
         work.table = &table_;
         work.request = &request_;
@@ -228,6 +260,7 @@ class Pass {
         work.pieces = static_cast<PieceState*>(memory.take(queries * sizeof(PieceState)));
         work.totals = memory.take(queries * kMostTotals);
         work.piece_moment = static_cast<double*>(memory.take(moments));
+        if (request_.n_hessians > 0) take_hessian(memory, work);
         work.finite = true;
         work.abandoned = [](void* pass, bool caller) {
             auto* self = static_cast<Pass*>(pass);
@@ -238,11 +271,31 @@ class Pass {
         return work;
     }
 
+    static constexpr size_t kMostVector = 64;  // bytes
+
+    size_t hessian_bytes() const {
+        if (request_.n_hessians == 0) return 0;
+        const size_t n = static_cast<size_t>(table_.n_classifiers);
+        return static_cast<size_t>(request_.n_hessians * entries_) * (kMostVector + sizeof(double)) +
+               n * (kDeviationStride + 2) * sizeof(double) + 256;
+    }
+    void take_hessian(Arena& memory, Workspace& work) const {
+        const size_t sums = static_cast<size_t>(request_.n_hessians * entries_),
+                     n = static_cast<size_t>(table_.n_classifiers);
+        work.products = memory.take(sums * kMostVector);
+        work.piece_second = static_cast<double*>(memory.take(sums * sizeof(double)));
+        work.deviations = memory.take(n * kDeviationStride * sizeof(double));
+        work.means = static_cast<double*>(memory.take(2 * n * sizeof(double)));
+        work.coldest = coldest_.data();
+    }
+
     const LossTable& table_;
     const PassRequest& request_;
     PassAnswer& answer_;
     const Kernel& kernel_;
     Partition partition_;
+    int64_t entries_;              // of a Hessian
+    std::vector<double> coldest_;  // (n_hessians)
     size_t sums_;
     std::unique_ptr<double[]> partials_;  // of the chunks; each is cleared when it is begun
     std::atomic<size_t> next_chunk_{0};

@@ -301,6 +301,22 @@ MIXSOLVE_INLINE V fma(V a, V b, V c) {
 #endif
 
 #if defined(__AVX512F__)
+MIXSOLVE_INLINE Vec<float> square_root(Vec<float> x) { return _mm512_sqrt_ps(x); }
+MIXSOLVE_INLINE Vec<double> square_root(Vec<double> x) { return _mm512_sqrt_pd(x); }
+#elif defined(__AVX2__)
+MIXSOLVE_INLINE Vec<float> square_root(Vec<float> x) { return _mm256_sqrt_ps(x); }
+MIXSOLVE_INLINE Vec<double> square_root(Vec<double> x) { return _mm256_sqrt_pd(x); }
+#else
+template <class V>
+MIXSOLVE_INLINE V square_root(V x) {
+    for (unsigned lane = 0; lane < sizeof(V) / sizeof(x[0]); ++lane) {
+        x[lane] = sizeof(x[0]) == 4 ? __builtin_sqrtf(static_cast<float>(x[lane])) : __builtin_sqrt(x[lane]);
+    }
+    return x;
+}
+#endif
+
+#if defined(__AVX512F__)
 MIXSOLVE_INLINE Vec<float> vmax(Vec<float> a, Vec<float> b) { return _mm512_max_ps(a, b); }
 MIXSOLVE_INLINE Vec<double> vmax(Vec<double> a, Vec<double> b) { return _mm512_max_pd(a, b); }
 MIXSOLVE_INLINE Vec<float> round_nearest(Vec<float> x) { return _mm512_roundscale_ps(x, 8); }
