@@ -20,6 +20,7 @@
 #include "dlpack_import.h"
 #include "master_bindings.h"
 #include "passes.h"
+#include "trust_region.h"
 
 namespace py = pybind11;
 
@@ -276,6 +277,19 @@ py::tuple binary_rows(const Table& table, bool maximal, py::object temperature, 
     return mixsolve::as_python(rows);
 }
 
+Doubles minimise_model(Doubles weights, Doubles slope, Doubles hessian, double radius) {
+    const py::ssize_t n = weights.size();
+    require(n >= 2 && weights.ndim() == 1 && slope.ndim() == 1 && slope.size() == n, "weights and slope have length n");
+    require(hessian.ndim() == 2 && hessian.shape(0) == n && hessian.shape(1) == n, "hessian has shape (n, n)");
+    require(radius > 0, "radius is positive");
+    Doubles out({n});
+    const double *w = weights.data(), *g = slope.data(), *h = hessian.data();
+    double* found = out.mutable_data();
+    const WithoutInterpreter released;
+    mixsolve::minimise_model(n, w, g, h, radius, found);
+    return out;
+}
+
 double read_seconds(const py::array& array, int threads, const std::string& how) {
     require(array.flags() & py::array::c_style, "the array must be contiguous");
     const auto reading = how == "vector"     ? mixsolve::Reading::kVector
@@ -311,6 +325,8 @@ PYBIND11_MODULE(_native, module) {
     module.def("run_pass", &run_pass, py::arg("table"), py::arg("weights"), py::arg("temperature"),
                py::arg("want") = kGradientOnly, py::arg("samples") = py::none(), py::arg("float64_scores") = false,
                py::arg("threads") = 0, py::arg("cancel") = py::none(), py::arg("hessians") = 0);
+    module.def("minimise_model", &minimise_model, py::arg("weights"), py::arg("slope"), py::arg("hessian"),
+               py::arg("radius"));
     module.def("first_nonfinite", &first_nonfinite, py::arg("table"), py::arg("cancel") = py::none());
     module.def("extremes", &extremes, py::arg("table"), py::arg("threads") = 0, py::arg("cancel") = py::none());
     module.def("binary_rows", &binary_rows, py::arg("table"), py::arg("maximal"), py::arg("temperature") = py::none(),

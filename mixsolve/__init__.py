@@ -11,11 +11,13 @@ if TYPE_CHECKING:
     from mixsolve.comparison import compare_mixtures
     from mixsolve.fit import fit_mixture
     from mixsolve.passes import WorstCase, smoothed_value_and_grad, worst_case
+    from mixsolve.path import fit_path
     from mixsolve.results import AttackStrategy, MixtureResult, Progress, Status
     from mixsolve.solvers import (
         DoubleOracle,
         Fista,
         LinearProgram,
+        Newton,
         OracleAnswer,
         OracleSubgradient,
         RowGeneration,
@@ -32,6 +34,7 @@ __all__ = [
     "LinearProgram",
     "LossTable",
     "MixtureResult",
+    "Newton",
     "OracleAnswer",
     "OracleSubgradient",
     "Progress",
@@ -41,6 +44,7 @@ __all__ = [
     "__version__",
     "compare_mixtures",
     "fit_mixture",
+    "fit_path",
     "load_result",
     "smoothed_value_and_grad",
     "verify",
@@ -54,6 +58,7 @@ _HOME = {
     "LinearProgram": "solvers",
     "LossTable": "table",
     "MixtureResult": "results",
+    "Newton": "solvers",
     "OracleAnswer": "solvers",
     "OracleSubgradient": "solvers",
     "Progress": "results",
@@ -62,6 +67,7 @@ _HOME = {
     "WorstCase": "passes",
     "compare_mixtures": "comparison",
     "fit_mixture": "fit",
+    "fit_path": "path",
     "load_result": "verification",
     "smoothed_value_and_grad": "passes",
     "verify": "verification",

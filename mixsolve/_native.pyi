@@ -38,6 +38,9 @@ def run_pass(
     cancel: CancelToken | None = None,
     hessians: int = 0,
 ) -> dict[str, Any]: ...
+def minimise_model(
+    weights: NDArray[np.float64], slope: NDArray[np.float64], hessian: NDArray[np.float64], radius: float
+) -> NDArray[np.float64]: ...
 def first_nonfinite(
     table: Table, cancel: CancelToken | None = None
 ) -> tuple[int, int, int, float] | None: ...

@@ -44,6 +44,8 @@ class Queries:
     """(K,) >= 0."""
     float64: bool = False
     """Ask for float64 scores now; every later pass of the solve has them too."""
+    hessians: int = 0
+    """Of how many queries, the first ones, the Hessian is wanted too."""
     visit: Callable[[int, PassAnswer], None] | None = None
     """Called with the first sample and the answer for each block of samples, per sample and with best rows."""
 
@@ -220,6 +222,15 @@ class Certificate:
                 rows = None if answer.best_attack is None else answer.best_attack[query]
                 self._responses.prove(response, payoff[query], rows)
         self.keep_only_exact()
+
+    def forget_inexact(self) -> None:
+        """Count only what is from float64 scores from now on, before anything is proved.
+
+        For algorithms that turn to float64 themselves, once they have asked for the best mixture so.
+        """
+        self.best = self._proved
+        self._responses.forget_inexact()
+        self.lower = max(self._responses.lower, -math.inf if self._offered is None else self._offered[1])
 
     def keep_only_exact(self) -> None:
         """Forget responses that were not from float64 scores; `settle` does it too."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mixsolve.inputs import check_temperature
-from mixsolve.results import MixtureResult, Progress
+from mixsolve.results import AttackStrategy, MixtureResult, Progress
 from mixsolve.simplex import check_simplex
 from mixsolve.solvers.compressed import compressing
 from mixsolve.solvers.double_oracle import DoubleOracle
@@ -16,6 +16,7 @@ from mixsolve.solvers.driver import Driver
 from mixsolve.solvers.fista import Fista
 from mixsolve.solvers.journal import Journal
 from mixsolve.solvers.limits import Limits, check_integer
+from mixsolve.solvers.newton import Newton
 from mixsolve.solvers.oracle import OracleSource
 from mixsolve.solvers.row_generation import RowGeneration
 from mixsolve.solvers.source import TableSource
@@ -71,8 +72,9 @@ def fit_mixture(
         is infinite, which is to say not proved, if they declare none.
     temperature : float or array, (n_samples,)
         In units of the losses; 0 is the worst case.
-    solver : RowGeneration, DoubleOracle, Fista, OracleSubgradient or LinearProgram, optional
-        By default RowGeneration at temperature 0, and Fista above; DoubleOracle for an oracle.
+    solver : RowGeneration, Newton, DoubleOracle, Fista, OracleSubgradient or LinearProgram, optional
+        By default RowGeneration at temperature 0, and Newton above, or Fista with more than 300 classifiers;
+        DoubleOracle for an oracle.
     row_offsets, sample_weight, attack_prior : array, optional
         As in `LossTable`.
     tol, atol : float
@@ -139,13 +141,32 @@ def fit_mixture(
         raise TypeError(f"`callback` must be callable or None; got {callback!r}")
     source = _source(losses, solver, threads, start, row_offsets, sample_weight, attack_prior)
     checked = check_temperature(temperature, source.table.n_samples if source.table else 1)
-    chosen = _checked_solver(solver, source, checked)
-    if source.table is not None and (solver is None or getattr(chosen, "compresses", False)):
-        chosen = compressing(chosen, source.table, checked, limits)
+    _check_solver(solver, source, checked)
     journal = Journal(source.table.n_rows if source.table else None, verbose, callback)
     point = _start(start, source.n_classifiers)
     earlier = start.attack if isinstance(start, MixtureResult) else None
-    return Driver(source, chosen, checked, point, limits, journal, seed, threads, earlier).run()
+    return solve_game(
+        source, solver, checked, limits, journal, point, seed=seed, threads=threads, earlier=earlier
+    )
+
+
+def solve_game(
+    source: Source,
+    solver: Solver | None,
+    temperature: float | NDArray[np.float64],
+    limits: Limits,
+    journal: Journal,
+    start: NDArray[np.float64],
+    *,
+    seed: int = 0,
+    threads: int | None = None,
+    earlier: AttackStrategy | None = None,
+) -> MixtureResult:
+    """Solve a game whose arguments have been checked, by the default solver unless one is given."""
+    chosen = solver or _default_solver(source.table, temperature)
+    if source.table is not None and (solver is None or getattr(chosen, "compresses", False)):
+        chosen = compressing(chosen, source.table, temperature, limits)
+    return Driver(source, chosen, temperature, start, limits, journal, seed, threads, earlier).run()
 
 
 def _refuse_reserved(**arguments: Any) -> None:
@@ -183,17 +204,15 @@ def _source(
     )
 
 
-def _checked_solver(
-    solver: Solver | None, source: Source, temperature: float | NDArray[np.float64]
-) -> Solver:
-    """The solver given, or the default, once it agrees to the problem."""
+def _check_solver(solver: Solver | None, source: Source, temperature: float | NDArray[np.float64]) -> None:
+    """Whether the solver given, or the default, agrees to the problem."""
     if solver is None:
-        return _default_solver(source.table, temperature)
+        _default_solver(source.table, temperature)
+        return
     if isinstance(solver, type) or not hasattr(solver, "iterate"):
         kind = f"the class {solver.__name__}" if isinstance(solver, type) else repr(solver)
         raise TypeError(f"`solver` must be a solver's instance, such as Fista(), or None; got {kind}")
     solver.check(source, temperature)
-    return solver
 
 
 def _default_solver(table: LossTable | None, temperature: float | NDArray[np.float64]) -> Solver:
@@ -201,7 +220,9 @@ def _default_solver(table: LossTable | None, temperature: float | NDArray[np.flo
         if np.any(np.asarray(temperature) > 0):
             raise ValueError(f"`temperature` must be 0 when `losses` is an oracle; got {temperature}")
         return DoubleOracle()
-    return Fista() if np.any(np.asarray(temperature) > 0) else RowGeneration()
+    if not np.any(np.asarray(temperature) > 0):
+        return RowGeneration()
+    return Newton() if table.n_classifiers <= Newton.largest else Fista()
 
 
 def _start(start: ArrayLike | MixtureResult | None, n_classifiers: int) -> NDArray[np.float64]:

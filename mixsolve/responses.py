@@ -110,6 +110,14 @@ class Responses:
         self._merge()
         self._only_exact = True
 
+    def forget_inexact(self) -> None:
+        """Start again from the best single response from float64 scores."""
+        self.keep_only_exact()
+        exact = np.flatnonzero(self._usable())
+        self.used = exact[[np.argmax(self._payoff[exact].min(axis=1))]] if exact.size else exact
+        self._coefficient = np.ones(self.used.size)
+        self._tightened = 0
+
     def strategy(self) -> RowAttack | ResponseAttack | None:
         """The best strategy: explicit rows when all responses are best attacks, which ties would make ambiguous."""
         if not self.used.size or (not self._citable and not self._level[self.used].all()):

@@ -100,7 +100,10 @@ def response(game, weights, temperature):
     level = np.broadcast_to(np.asarray(temperature, dtype=np.float64), (len(game.share),))
     if np.all(level == 0.0):
         return _best_attack(game, scores) / game.prior - 1.0
-    return np.expm1((scores - game.over_rows(_soft_maximum(game, scores, level))) / game.over_rows(level))
+    relative = np.expm1((scores - game.over_rows(_soft_maximum(game, scores, level))) / game.over_rows(level))
+    # Rounding of the soft maximum, over a low temperature, leaves probabilities that do not sum to 1.
+    excess = game.over_rows(game.over_samples(np.add, game.prior * relative))
+    return (relative - excess) / (1.0 + excess)
 
 
 def _best_attack(game, scores):

@@ -74,11 +74,12 @@ def test_the_linear_programme_needs_no_cvxpy(name, monkeypatch):
 
 @pytest.mark.parametrize("name", FAMILIES)
 @pytest.mark.parametrize("relative_temperature", [0.02, 0.5, 100.0])
-def test_the_smoothed_game_is_solved(name, relative_temperature):
+@pytest.mark.parametrize("solver", [None, Fista()], ids=["default", "Fista"])
+def test_the_smoothed_game_is_solved(name, relative_temperature, solver):
     problem = family(name)
     temperature = relative_temperature * loss_scale(problem.losses)
     result = fit_mixture(
-        problem.losses, temperature=temperature, solver=Fista(), tol=SMOOTHED_TOL, **problem.keywords
+        problem.losses, temperature=temperature, solver=solver, tol=SMOOTHED_TOL, **problem.keywords
     )
     check(result, problem, SMOOTHED_TOL, problem.value_interval(temperature))
 

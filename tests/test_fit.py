@@ -48,10 +48,10 @@ def assert_same_bits(one, other, power=0):
     assert kept == again
 
 
-def test_the_default_is_exact_at_temperature_zero_and_first_order_above():
+def test_the_default_is_exact_at_temperature_zero_and_newton_above():
     losses = correlated_sigmoids(5, 40, 30)
     assert fit_mixture(losses).solver == "RowGeneration()"
-    assert fit_mixture(losses, temperature=0.1).solver.startswith("Fista(")
+    assert fit_mixture(losses, temperature=0.1).solver.startswith("Newton(")
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32, np.float16, ml_dtypes.bfloat16])

@@ -23,7 +23,7 @@ LAYERS = (
     ("bounds", "certificate"),
     ("solvers",),
     ("fit", "verification"),
-    ("comparison",),
+    ("comparison", "path"),
     ("attacks", "plots"),
     ("demo", "cli"),
     ("__main__",),

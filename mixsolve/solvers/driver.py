@@ -77,6 +77,7 @@ class Driver:
         self._self_starting = getattr(solver, "evaluates_start", False)
         self._next_tightening = math.inf if getattr(solver, "tightens", self._self_starting) else 1.0
         self._statistics: dict[str, Any] = {}
+        self._remarks: list[str] = []
         self._interruption = Interruption()
 
     def run(self) -> MixtureResult:
@@ -174,12 +175,15 @@ class Driver:
             self._certificate.temperatures(queries.level),
             float64_scores=float64,
             best_attack=cite and not self._certificate.target and not queries.level.all(),
+            hessians=queries.hessians,
             visit=queries.visit,
             cancel=cancel,
         )
         return answer, slack, self._journal.time("passes", begun)
 
     def _record(self, answer: PassAnswer, seconds: float, reached: Candidate | None) -> None:
+        if answer.bytes_read == 0 and self._source.table is not None:
+            return  # known from an earlier read
         self._journal.record(
             self._certificate,
             evaluations=len(answer.value),
@@ -218,7 +222,7 @@ class Driver:
 
     def _result(self, outcome: Outcome) -> MixtureResult:
         certificate, journal, best = self._certificate, self._journal, self._certificate.best
-        message = outcome.status.message + (f"; {outcome.message}" if outcome.message else "")
+        message = "; ".join(filter(None, [outcome.status.message, outcome.message, *self._remarks]))
         held = int(self._statistics.pop("peak_memory", 0))
         phase_seconds = journal.phase_seconds
         if self._source.table is None:
@@ -283,6 +287,9 @@ class Driver:
     def interrupt(self) -> None:
         self._interruption.requested = True
         self._check_clock()
+
+    def remark(self, message: str) -> None:
+        self._remarks.append(message)
 
     def note(self, **statistics: object) -> None:
         self._statistics.update(statistics)

@@ -88,6 +88,7 @@ class OracleSource:
         *,
         float64_scores: bool = False,
         best_attack: bool = False,
+        hessians: int = 0,
         visit: Visitor | None = None,
         cancel: _native.CancelToken | None = None,
     ) -> tuple[PassAnswer, float]:

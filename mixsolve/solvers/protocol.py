@@ -58,6 +58,9 @@ class Desk(Protocol):
     def seconds_left(self) -> float | None:
         """Until the time limit; None without one."""
 
+    def remark(self, message: str) -> None:
+        """Add to the result's message."""
+
     def note(self, **statistics: object) -> None:
         """Fill in fields of `mixsolve.results.Statistics`; `peak_memory` counts what the algorithm holds."""
 

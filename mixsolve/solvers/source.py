@@ -40,6 +40,7 @@ class Source(Protocol):
         *,
         float64_scores: bool = False,
         best_attack: bool = False,
+        hessians: int = 0,
         visit: Visitor | None = None,
         cancel: _native.CancelToken | None = None,
     ) -> tuple[PassAnswer, float]:
@@ -68,6 +69,7 @@ class TableSource:
         *,
         float64_scores: bool = False,
         best_attack: bool = False,
+        hessians: int = 0,
         visit: Visitor | None = None,
         cancel: _native.CancelToken | None = None,
     ) -> tuple[PassAnswer, float]:
@@ -79,6 +81,7 @@ class TableSource:
             temperature,
             float64_scores=float64_scores,
             best_attack=best_attack,
+            hessian=hessians,
             threads=self._threads,
             cancel=cancel,
         )

@@ -1,0 +1,173 @@
+"""Optimal mixtures over a falling sequence of temperatures: `fit_path`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mixsolve import _native
+from mixsolve.fit import solve_game
+from mixsolve.inputs import real_array
+from mixsolve.passes import PassAnswer
+from mixsolve.results import MixtureResult, Status
+from mixsolve.simplex import check_simplex
+from mixsolve.solvers.journal import Journal
+from mixsolve.solvers.limits import Limits, check_integer
+from mixsolve.solvers.source import TableSource, Visitor
+from mixsolve.table import LossTable, as_table
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+
+def fit_path(
+    losses: Any,
+    temperatures: ArrayLike,
+    *,
+    row_offsets: ArrayLike | None = None,
+    sample_weight: ArrayLike | None = None,
+    attack_prior: ArrayLike | None = None,
+    tol: float = 1e-6,
+    atol: float = 0.0,
+    pass_limit: int | None = None,
+    time_limit: float | None = None,
+    start: ArrayLike | None = None,
+    threads: int | None = None,
+    seed: int = 0,
+) -> list[MixtureResult]:
+    """Find the optimal mixture at each of several temperatures, from the highest down.
+
+    Each solve starts from the mixture before, and the last reads of a solve answer the first question of the next
+    along with its own: together they read the table less often than solves on their own.
+
+    Parameters
+    ----------
+    losses : array, (n_classifiers, n_samples, n_attacks), or LossTable
+    temperatures : array of float, (n,)
+        Falling, in units of the losses; the last may be 0, the worst case.
+    row_offsets, sample_weight, attack_prior : array, optional
+        As in `LossTable`.
+    tol, atol, pass_limit, time_limit : optional
+        As in `fit_mixture`, for each solve.
+    start : array, (n_classifiers,), optional
+        A mixture to start the first solve from; uniform by default.
+    threads, seed : int, optional
+        As in `fit_mixture`.
+
+    Returns
+    -------
+    list of MixtureResult
+        One per temperature, with a certificate of its own. Ctrl-C ends the path with the solve it came in.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Naming the argument, what is required and what was given.
+
+    Notes
+    -----
+    The values rise as the temperature falls, from the mean over the attacks to the worst case; the default solver at
+    each temperature is that of `fit_mixture`. `passes` of a result counts the reads made for it, shared ones once.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from mixsolve import fit_path
+    >>> losses = np.array([[[1.0, 0.0]], [[0.0, 0.5]]])     # two classifiers, one sample, two attacks
+    >>> for result in fit_path(losses, [1.0, 0.1, 0.0]):
+    ...     print(f"{result.temperature:g}: {result.value:.4f}")
+    1: 0.2812
+    0.1: 0.3281
+    0: 0.3333
+    """
+    limits = Limits(tol, atol, pass_limit, time_limit)
+    if threads is not None:
+        check_integer("threads", threads, 1)
+    check_integer("seed", seed, 0)
+    table = as_table(losses, row_offsets=row_offsets, sample_weight=sample_weight, attack_prior=attack_prior)
+    levels = _check_temperatures(temperatures)
+    source = PathSource(table, threads)
+    n = table.n_classifiers
+    point = check_simplex(np.full(n, 1 / n) if start is None else start, n)
+    results: list[MixtureResult] = []
+    for level, following in zip(levels, [*levels[1:], 0.0], strict=True):
+        source.following = following
+        journal = Journal(table.n_rows, False, None)
+        result = solve_game(source, None, level, limits, journal, point, seed=seed, threads=threads)
+        results.append(result)
+        if result.status is Status.INTERRUPTED:
+            break
+        point = result.weights
+    return results
+
+
+class PathSource(TableSource):
+    """A table that is asked for one temperature after the other, and answers for the next along with this one.
+
+    Where Hessians are asked for in float64, the first query is answered at the following temperature too. The solve
+    there asks for that first, if the query became the solution, and is answered without a read.
+    """
+
+    def __init__(self, table: LossTable, threads: int | None) -> None:
+        super().__init__(table, threads)
+        self.following = 0.0
+        """The temperature of the next solve; 0 when nothing can be answered ahead."""
+        self._ahead: tuple[NDArray[np.float64], float, PassAnswer] | None = None
+
+    def answer(
+        self,
+        weights: NDArray[np.float64],
+        temperature: NDArray[np.float64],
+        *,
+        float64_scores: bool = False,
+        best_attack: bool = False,
+        hessians: int = 0,
+        visit: Visitor | None = None,
+        cancel: _native.CancelToken | None = None,
+    ) -> tuple[PassAnswer, float]:
+        if hessians == len(weights) == 1 and self._ahead is not None:
+            known, level, answer = self._ahead
+            if np.array_equal(weights[0], known) and temperature[0] == level:
+                return answer, 0.0
+        ahead = hessians > 0 and self.following > 0 and (float64_scores or self.always_float64)
+        if ahead:
+            weights = np.insert(weights, hessians, weights[0], axis=0)
+            temperature = np.insert(temperature, hessians, self.following)
+        found, slack = super().answer(
+            weights,
+            temperature,
+            float64_scores=float64_scores,
+            best_attack=best_attack,
+            hessians=hessians + ahead,
+            visit=visit,
+            cancel=cancel,
+        )
+        if ahead:
+            assert found.hessian is not None
+            one = slice(hessians, hessians + 1)
+            kept = PassAnswer(
+                found.value[one], found.gradient[one], None, None, None, 0, found.hessian[one].copy()
+            )
+            self._ahead = weights[0].copy(), self.following, kept
+            found = PassAnswer(
+                np.delete(found.value, hessians),
+                np.delete(found.gradient, hessians, axis=0),
+                None,
+                None,
+                None,
+                found.bytes_read,
+                found.hessian[:hessians],
+            )
+        return found, slack
+
+
+def _check_temperatures(temperatures: ArrayLike) -> list[float]:
+    given = real_array(temperatures, "temperatures").astype(np.float64)
+    if given.ndim != 1 or given.size == 0:
+        raise ValueError(f"`temperatures` must be a list of numbers; got shape {given.shape}")
+    if not np.isfinite(given).all() or given.min() < 0:
+        raise ValueError(f"`temperatures` must be finite and >= 0; got {given}")
+    if np.any(np.diff(given) >= 0):
+        raise ValueError(f"`temperatures` must fall; got {given}")
+    return [float(level) for level in given]
