@@ -35,7 +35,8 @@ def minimise_model(
     Notes
     -----
     A primal-dual interior-point method in C++: 10 to 20 linear systems of the size of the Hessian. What is missed is
-    about 1e-7 of the predicted decrease, or of the model's size within the region. Weights at 0 are exactly 0.
+    about 1e-7 of the predicted decrease, or up to 1e-6 of the model's size within the region where that is much more.
+    Weights at 0 are exactly 0.
     """
     if weights.size == 1:
         return weights
