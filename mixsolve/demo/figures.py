@@ -10,7 +10,14 @@ import numpy.typing as npt
 from mixsolve.attacks import Loss
 from mixsolve.demo.digits_study import DigitsStudy, LossRow
 from mixsolve.demo.plane_study import PlaneStudy
-from mixsolve.plots import Curve, plot_comparison, plot_convergence, plot_plane_mixture, plot_risk_by_radius
+from mixsolve.plots import (
+    Curve,
+    plot_comparison,
+    plot_convergence,
+    plot_path,
+    plot_plane_mixture,
+    plot_risk_by_radius,
+)
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -24,7 +31,7 @@ TITLES = {
 
 
 def draw_plane(study: PlaneStudy) -> dict[str, Figure]:
-    """Figure 2 of the paper by file name: the mixture over the plane, convergence, risk by radius."""
+    """Figure 2 of the paper by file name: the mixture over the plane, convergence, risk by radius; and the temperatures."""
     game, row = study.game, study.convergence_row
 
     def predict_positive(points: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
@@ -46,6 +53,12 @@ def draw_plane(study: PlaneStudy) -> dict[str, Figure]:
             predict_positive, game.points[:N_SHOWN], game.labels[:N_SHOWN], row.radius
         ),
         "convergence.png": plot_convergence(curves, row.result.value),
+        "value_by_temperature.png": plot_path(
+            [float(result.temperature) for result in study.path],
+            [result.value for result in study.path],
+            [result.worst_case_value for result in study.path],
+            row.result.value,
+        ),
         "risk_by_radius.png": plot_risk_by_radius(
             radii,
             mixture={

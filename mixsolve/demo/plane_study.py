@@ -12,13 +12,15 @@ from mixsolve.demo.convergence import ConvergenceSettings, Trace, trace_algorith
 from mixsolve.demo.display import Display
 from mixsolve.demo.plane import FloatArray, IntArray, LinearClassifier, sample_classifiers, sample_points
 from mixsolve.demo.scores import Scores, score_players
-from mixsolve.demo.solve import TOLERANCE, compare, solve
+from mixsolve.demo.solve import TOLERANCE, compare, solve, solve_path
 from mixsolve.results import MixtureResult, Status
 from mixsolve.solvers import LinearProgram
 from mixsolve.table import LossTable
 
 #: The paper finds the mixture strictly better "whenever the adversarial budget is bigger than" this.
 PAPER_RADIUS = 2.0
+#: Temperatures at which the smoothed game is solved, for the picture of its value.
+PATH = tuple(float(level) for level in np.geomspace(1.0, 1e-3, 13))
 
 
 @dataclass(frozen=True)
@@ -111,6 +113,8 @@ class PlaneStudy:
     """By radius."""
     traces: list[Trace]
     """Algorithm 1 first, then the regularised algorithm by temperature."""
+    path: list[MixtureResult]
+    """Optimal mixtures of the smoothed game at the same radius, by falling temperature."""
 
     @property
     def convergence_row(self) -> RadiusRow:
@@ -142,6 +146,16 @@ class PlaneStudy:
                 "exact_lower_bound": exact.lower_bound,
                 "runs": [trace.to_dict(exact) for trace in self.traces],
             },
+            "path": [
+                {
+                    "temperature": result.temperature,
+                    "value": result.value,
+                    "lower_bound": result.lower_bound,
+                    "worst_case_value": result.worst_case_value,
+                    "passes": result.passes,
+                }
+                for result in self.path
+            ],
             "classifiers": [
                 {"normal": classifier.normal.tolist(), "offset": classifier.offset, "standard_risk": risk}
                 for classifier, risk in zip(self.game.classifiers, self.game.standard_risks(), strict=True)
@@ -160,6 +174,10 @@ class PlaneStudy:
                 row.unrestricted.status is Status.OPTIMAL
                 and row.unrestricted.value >= row.result.lower_bound - TOLERANCE
                 for row in self.rows
+            ),
+            "plane solved at every temperature, with values that rise to the exact one": all(
+                result.status is Status.OPTIMAL and result.lower_bound <= colder.value + TOLERANCE
+                for result, colder in zip(self.path, [*self.path[1:], exact], strict=True)
             ),
             "plane: mixture nowhere worse than the best single classifier": min(gains) >= -TOLERANCE,
             "plane: mixture somewhere strictly better": max(gains) > TOLERANCE,
@@ -187,7 +205,9 @@ def play_plane(settings: PlaneSettings, display: Display) -> PlaneStudy:
     radius = settings.convergence.radius
     with display.stage(f"plane: convergence of the algorithms at radius {radius:g}"):
         traces = trace_algorithms(game.table(radius), settings.convergence, display)
-    return PlaneStudy(game, rows, traces)
+    with display.stage(f"plane: {len(PATH)} temperatures at radius {radius:g}"):
+        path = solve_path(game.table(radius), PATH)
+    return PlaneStudy(game, rows, traces, path)
 
 
 def _solve_radius(game: PlaneGame, radius: float, display: Display) -> RadiusRow:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from mixsolve.comparison import MixtureComparison, compare_mixtures
 from mixsolve.fit import fit_mixture
+from mixsolve.path import fit_path
 from mixsolve.results import MixtureResult, Status
 from mixsolve.solvers.protocol import Solver
 from mixsolve.table import LossTable
@@ -30,6 +32,11 @@ def compare(table: LossTable, solver: Solver) -> MixtureComparison:
     comparison = compare_mixtures(table, solver=solver, tol=TOLERANCE)
     _finished(comparison.optimal)
     return comparison
+
+
+def solve_path(table: LossTable, temperatures: Sequence[float]) -> list[MixtureResult]:
+    """``fit_path`` to `TOLERANCE`; raises as `solve` does."""
+    return [_finished(result) for result in fit_path(table, temperatures, tol=TOLERANCE)]
 
 
 def _finished(result: MixtureResult) -> MixtureResult:

@@ -28,7 +28,7 @@ def study():
 
 def test_the_folder_holds_the_pictures_and_the_report(outcome):
     folder, report = outcome
-    names = {"mixture.png", "convergence.png", "risk_by_radius.png", "digits.png"}
+    names = {"mixture.png", "convergence.png", "value_by_temperature.png", "risk_by_radius.png", "digits.png"}
     assert {path.name for path in folder.iterdir()} == {*names, "report.json"}
     assert set(report["pictures"]) == names
     assert all((folder / name).read_bytes().startswith(PNG) for name in names)
@@ -71,6 +71,12 @@ def test_the_first_strictly_better_radius_is_the_one_of_the_rows(outcome):
     assert not max((row for row in plane["radii"] if row["radius"] < first), key=lambda row: row["radius"])[
         "strictly_better"
     ]
+
+
+def test_certificates_along_the_temperatures_hold(study):
+    losses = study.game.table(study.convergence_row.radius).array
+    for result in study.path:
+        assert_certificate(result, losses, tol=1e-6)
 
 
 def test_certificates_of_the_plane_game_hold(study):
