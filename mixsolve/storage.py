@@ -153,6 +153,10 @@ def _convert(
         largest = max(abs(int(array.min())), abs(int(array.max())))
         if largest > 2**53:
             raise ValueError(f"`losses` must be exact in float64 (integers up to 2**53); got {largest}")
+    if storage is None and (scale, offset) == (1.0, 0.0):
+        return array.astype(
+            np.float32 if narrow else np.float64
+        ), Storage.FLOAT32 if narrow else Storage.FLOAT64
     converted = np.empty(array.shape, dtype=np.float32 if narrow else np.float64)
     with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is reported by the first pass
         for plane, target in zip(array, converted, strict=True):
