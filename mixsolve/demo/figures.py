@@ -31,7 +31,7 @@ TITLES = {
 
 
 def draw_plane(study: PlaneStudy) -> dict[str, Figure]:
-    """Figure 2 of the paper by file name: the mixture over the plane, convergence, risk by radius; and the temperatures."""
+    """Figure 2 of the paper by file name: mixture over the plane, convergence, risk by radius; and by temperature."""
     game, row = study.game, study.convergence_row
 
     def predict_positive(points: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
