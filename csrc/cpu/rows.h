@@ -38,7 +38,7 @@ struct Rows {
     // Planes are taken in chunks whose sums are added up: that keeps the rounding error of hundreds of classifiers
     // small.
     MIXSOLVE_INLINE void prefetch(const Stored* here) const {
-        __builtin_prefetch(reinterpret_cast<const char*>(here) + prefetch_bytes, 0, 2);
+        __builtin_prefetch(reinterpret_cast<const char*>(here) + prefetch_bytes, 0, 1);
     }
     // Whether vector `v` of a tile of `tile` vectors that begins at `row` is one whose line is fetched in this phase.
     static MIXSOLVE_INLINE bool fetches(int tile, int row, int v, int phase) {
@@ -123,17 +123,18 @@ struct Rows {
     template <int Queries>
     void moments(const Score* const* probability, const double* factor, double* const* moment) const {
         constexpr int kMost = Queries == 1 ? 8 : kRegisters / 2 / Queries;
-        int64_t k = 0;
-        while (k < n_planes) {
-            // Groups of about equal size: a group of one or two planes would wait for its own sums.
-            const int64_t left = n_planes - k, groups = (left + kMost - 1) / kMost;
-            k += moment_group<Queries, kMost>((left + groups - 1) / groups, k, probability, factor, moment);
+        // From the last plane on: it is the one that the caches still hold. Groups are of about equal size, since one
+        // or two planes alone would wait for their own sums.
+        for (int64_t left = n_planes; left > 0;) {
+            const int64_t groups = (left + kMost - 1) / kMost, wanted = (left + groups - 1) / groups;
+            left -= wanted;
+            moment_group<Queries, kMost>(wanted, left, probability, factor, moment);
         }
     }
 
     template <int Queries, int Planes>
-    MIXSOLVE_INLINE int64_t moment_group(int64_t wanted, int64_t k, const Score* const* probability,
-                                         const double* factor, double* const* moment) const {
+    MIXSOLVE_INLINE void moment_group(int64_t wanted, int64_t k, const Score* const* probability, const double* factor,
+                                      double* const* moment) const {
         if constexpr (Planes > 1) {
             if (wanted < Planes) return moment_group<Queries, Planes - 1>(wanted, k, probability, factor, moment);
         }
@@ -142,7 +143,6 @@ struct Rows {
             moment_planes<Queries, Planes>(k, row, n_rows - row < kRun ? n_rows : row + kRun, probability, factor,
                                            moment);
         }
-        return Planes;
     }
 
     template <int Queries, int Planes>
