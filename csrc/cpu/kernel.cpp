@@ -1,8 +1,7 @@
 // One block of rows for all queries. Compiled once per instruction set; see simd.h for the rule about names.
 #include "kernel.h"
 
-#include "fused_queries.h"
-#include "fused_short.h"
+#include "few_classifiers.h"
 #include "rows.h"
 #include "second_moments.h"
 #include "segments.h"
@@ -13,16 +12,12 @@ namespace MIXSOLVE_ISA {
 template <class Score, class Stored>
 struct BlockKernel {
     static constexpr int kWidth = kLanes<Score>;
-    static constexpr int kRangeRows = 1024;
-    // Passes with float64 scores are few: they do without some of the loops, which take long to compile.
-    static constexpr bool kIsUsual = sizeof(Score) == 4;
-    static constexpr int kFusedPlanes = kIsUsual || sizeof(Stored) >= 4 ? kMostFusedPlanes : 0;
-    static constexpr int kShortRangeRows = 1024;
-    static_assert(kShortRangeRows % (kRunVectors * kWidth) == 0, "the runs of a range are those of the block");
+    using Best = BestRows<Score, Stored>;
+    using Few = FewClassifiers<Score, Stored>;
 
     static void prepare(Workspace& work) {
         const int64_t n = work.request->n_queries * work.table->n_classifiers;
-        for (int64_t i = 0; i < n; ++i) weights(work)[i] = static_cast<Score>(work.request->weights[i]);
+        for (int64_t i = 0; i < n; ++i) weights<Score>(work)[i] = static_cast<Score>(work.request->weights[i]);
         Score* sample_weights = static_cast<Score*>(work.segment) + 6 * kBufferRows;
         for (int s = 0; s < kBufferRows; ++s) sample_weights[s] = 1;
         work.score_only = true;
@@ -45,10 +40,7 @@ struct BlockKernel {
             samples.weights()[s] = static_cast<Score>(samples.weight(s));
         }
         if (work.request->n_hessians > 0) SecondMoments<Score, Stored>::make_room(block.n_rows, work);
-        if (fits_fused(samples)) {
-            with_planes<kFusedPlanes>(rows, block, work);
-            return;
-        }
+        if (Few::take(samples)) return Few::answer(rows, block, work);
         for (int64_t first = 0; first < work.request->n_queries; first += kQueryGroup) {
             if (abandoned(first, work)) return;
             const int group = group_size(first, work);
@@ -61,8 +53,8 @@ struct BlockKernel {
                 const Segments<Score> query{block,
                                             work,
                                             first + q,
-                                            buffer(work.scores, q),
-                                            buffer(work.probabilities, q),
+                                            buffer<Score>(work.scores, q),
+                                            buffer<Score>(work.probabilities, q),
                                             q == 0 && first == 0 ? next_block(rows) : NextBlock{}};
                 if (!answer_query(rows, query)) continue;
                 if (first + q < work.request->n_hessians) {
@@ -77,194 +69,20 @@ struct BlockKernel {
         }
     }
 
-    // ---- whole samples, few classifiers: see fused.h -----------------------------------------------------------
-
-    static bool has_long_blocks(const LossTable& table, const PassRequest& request) {
-        const int64_t item = item_size(table.storage);
-        return table.n_classifiers <= kFusedPlanes && !table.row_offsets && !table.prior && !request.samples &&
-               request.n_hessians == 0 &&
-               (fill_vectors(table) || (table.n_attacks >= 2 * kWidth && table.n_attacks <= kMaxBlockRows)) &&
-               table.stride_sample == table.n_attacks * item;
-    }
-    // Whether so many samples make up a vector exactly.
-    static bool fill_vectors(const LossTable& table) {
-        return kIsUsual && !table.row_offsets && table.n_attacks <= kWidth && kWidth % table.n_attacks == 0;
-    }
-    static bool fits_fused(const Segments<Score>& samples) {
-        const LossTable& table = *samples.work.table;
-        return table.n_classifiers <= kFusedPlanes && !samples.block.prior && samples.work.request->n_hessians == 0 &&
-               (fill_vectors(table) || (!samples.short_samples() && samples.all_fill_a_vector()));
-    }
-    template <int Planes>
-    static void with_planes(const Rows<Score, Stored>& rows, const Block& block, Workspace& work) {
-        if constexpr (Planes > 0) {
-            if (rows.n_planes == Planes) {
-                if constexpr (kIsUsual) {
-                    if (fill_vectors(*work.table)) return fused_short<Planes>(rows, block, work);
-                }
-                fused<Planes>(rows, block, work);
-            } else {
-                with_planes<Planes - 1>(rows, block, work);
-            }
-        }
-    }
-
-    // Several loops over the losses are done range by range of samples, so that all but the first find them in the
-    // caches.
-    template <int Planes>
-    static void fused(const Rows<Score, Stored>& rows, const Block& block, Workspace& work) {
-        const int64_t n_queries = work.request->n_queries;
-        const bool best = work.answer->best_attack || work.answer->best_row;
-        const Segments<Score> any{block, work, 0, nullptr, nullptr, {}};
-        int64_t n_soft = 0;
-        for (int64_t q = 0; q < n_queries; ++q) n_soft += any.of(q).temperature(0) > 0;
-        const int64_t together = kIsUsual ? n_soft / kQueryGroup : 0;
-        const int64_t n_loops = (best ? n_queries : n_queries - n_soft) + n_soft - together * (kQueryGroup - 1);
-        const int n = block.n_segments;
-        const int range = n_loops == 1 ? n : kRangeRows * n > block.n_rows ? kRangeRows * n / block.n_rows : 1;
-        Vec<Score>* totals = static_cast<Vec<Score>*>(work.totals);
-        for (int64_t i = 0; i < n_queries * Planes; ++i) totals[i] = splat(Score(0));
-        for (int first = 0; first < n; first += range) {
-            const int last = first + range < n ? first + range : n;
-            int64_t soft[kQueryGroup], waiting = 0, left = n_soft;
-            for (int64_t q = 0; q < n_queries; ++q) {
-                if (abandoned(q, work)) return;
-                const Segments<Score> query = any.of(q);
-                const bool worst_case = query.temperature(0) == 0;
-                if (worst_case || best) {
-                    Fused<Score, Stored, Planes>{rows, query, weights(work) + q * Planes}.best_attacks(first, last);
-                    hand_out_best(rows, query, first, last);
-                }
-                if (worst_case) {
-                    query.values_from_maxima(first, last);
-                    add_best_rows(rows, query, first, last);
-                    continue;
-                }
-                soft[waiting++] = q;
-                if (waiting == kQueryGroup || waiting == left) {
-                    left -= waiting;
-                    soften_together<Planes>(rows, any, soft, static_cast<int>(waiting), first, last);
-                    waiting = 0;
-                }
-            }
-        }
-    }
-    template <int Planes>
-    static void fused_short(const Rows<Score, Stored>& rows, const Block& block, Workspace& work) {
-        const int64_t n_queries = work.request->n_queries;
-        const bool best = work.answer->best_attack || work.answer->best_row;
-        const Segments<Score> any{block, work, 0, nullptr, nullptr, {}};
-        const int n = block.n_segments, n_attacks = static_cast<int>(work.table->n_attacks);
-        const int range = n_queries == 1 && (work.score_only || !best) ? n : kShortRangeRows / n_attacks;
-        for (int first = 0; first < n; first += range) {
-            const int last = first + range < n ? first + range : n;
-            for (int64_t q = 0; q < n_queries; ++q) {
-                if (abandoned(q, work)) return;
-                const Segments<Score> query = any.of(q);
-                const FusedShort<Score, Stored, Planes> loops{rows, query, weights(work) + q * Planes, n_attacks,
-                                                              q == 0};
-                double* const gradient = work.gradient + q * Planes;
-                const bool worst_case = query.temperature(0) == 0;
-                if (worst_case || best) {
-                    loops.best_attacks(first, last, worst_case ? gradient : nullptr);
-                    hand_out_best(rows, query, first, last);
-                }
-                if (worst_case) {
-                    query.values_from_maxima(first, last);
-                } else {
-                    loops.soften(first, last, gradient);
-                    query.values_from_masses(first, last);
-                }
-            }
-        }
-    }
-    template <int Planes>
-    static void soften_together(const Rows<Score, Stored>& rows, const Segments<Score>& any, const int64_t* queries,
-                                int n_queries, int first, int last) {
-        if constexpr (kIsUsual) {
-            if (n_queries == kQueryGroup) return soften<Planes, kQueryGroup>(rows, any, queries, first, last);
-        }
-        for (int i = 0; i < n_queries; ++i) soften<Planes, 1>(rows, any, queries + i, first, last);
-    }
-    template <int Planes, int Queries>
-    static void soften(const Rows<Score, Stored>& rows, const Segments<Score>& any, const int64_t* queries, int first,
-                       int last) {
-        Workspace& work = any.work;
-        Vec<Score>* const all_totals = static_cast<Vec<Score>*>(work.totals);
-        if constexpr (Queries == 1) {
-            const int64_t q = queries[0] * Planes;
-            const Segments<Score> query = any.of(queries[0], 0, buffer(work.probabilities, 0));
-            Fused<Score, Stored, Planes>{rows, query, weights(work) + q}.soften(first, last, all_totals + q,
-                                                                                work.gradient + q);
-            query.values_from_masses(first, last);
-        } else {
-            static_assert(Queries <= kQueryGroup, "each query has a place for its numbers");
-            const Score* query_weights[Queries];
-            Vec<Score>* totals[Queries];
-            double* gradients[Queries];
-            for (int i = 0; i < Queries; ++i) {
-                query_weights[i] = weights(work) + queries[i] * Planes;
-                totals[i] = all_totals + queries[i] * Planes;
-                gradients[i] = work.gradient + queries[i] * Planes;
-            }
-            const FusedQueries<Score, Stored, Planes, Queries> loops{
-                rows, any, queries, query_weights, totals, gradients, buffer(work.probabilities, 0)};
-            loops.soften(first, last);
-            for (int i = 0; i < Queries; ++i) any.of(queries[i], i).values_from_masses(first, last);
-        }
-    }
-
     // Values and outputs of one query; true when its gradient is a moment of the probabilities.
     static bool answer_query(const Rows<Score, Stored>& rows, const Segments<Score>& query) {
         Workspace& work = query.work;
         const bool worst_case = query.temperature(0) == 0;
         query.maxima();
         if (worst_case || work.answer->best_attack || work.answer->best_row) query.best_attacks();
-        hand_out_best(rows, query, 0, query.block.n_segments);
+        Best::hand_out(rows, query, 0, query.block.n_segments);
         if (!worst_case) {
             query.soften();
             return true;
         }
         query.values_from_maxima(0, query.block.n_segments);
-        add_best_rows(rows, query, 0, query.block.n_segments);
+        Best::add(rows, query, 0, query.block.n_segments);
         return false;
-    }
-
-    static void hand_out_best(const Rows<Score, Stored>& rows, const Segments<Score>& query, int first, int last) {
-        const Block& block = query.block;
-        Workspace& work = query.work;
-        if (work.answer->best_attack) {
-            int64_t* out = work.answer->best_attack + query.query * work.request->n_samples + block.position;
-            for (int s = first; s < last; ++s) out[s] = work.best[s] - block.start[s];
-        }
-        if (work.answer->best_row) {
-            for (int s = first; s < last; ++s) {
-                copy_row(rows, work.best[s], best_row(query.query, block.position + s, work));
-            }
-        }
-    }
-
-    // Adds them one by one: the sum does not depend on how samples are cut into blocks and ranges.
-    static void add_best_rows(const Rows<Score, Stored>& rows, const Segments<Score>& query, int first, int last) {
-        const int32_t* const best = query.work.best;
-        const Score* const weight = query.weights();
-        double* gradient = query.work.gradient + query.query * rows.n_planes;
-        int64_t k = 0;
-        for (; k + 4 <= rows.n_planes; k += 4) add_best_of<4>(rows, k, best, weight, first, last, gradient + k);
-        for (; k < rows.n_planes; ++k) add_best_of<1>(rows, k, best, weight, first, last, gradient + k);
-    }
-    template <int Planes>
-    static MIXSOLVE_INLINE void add_best_of(const Rows<Score, Stored>& rows, int64_t k, const int32_t* best,
-                                            const Score* weight, int first, int last, double* gradient) {
-        double sum[Planes];
-        for (int p = 0; p < Planes; ++p) sum[p] = gradient[p];
-        for (int s = first; s < last; ++s) {
-            for (int p = 0; p < Planes; ++p) {
-                const Score loss = static_cast<Score>(to_float(rows.plane(k + p)[best[s]]));
-                sum[p] += static_cast<double>(weight[s] * loss);
-            }
-        }
-        for (int p = 0; p < Planes; ++p) gradient[p] = sum[p];
     }
 
     // ---- a long sample, piece by piece -----------------------------------------------------------------------
@@ -289,8 +107,8 @@ struct BlockKernel {
                 const Segments<Score> query{block,
                                             work,
                                             first + q,
-                                            buffer(work.scores, q),
-                                            buffer(work.probabilities, q),
+                                            buffer<Score>(work.scores, q),
+                                            buffer<Score>(work.probabilities, q),
                                             q == 0 && first == 0 ? next_block(rows) : NextBlock{}};
                 const PieceState earlier = work.pieces[first + q];
                 if (!answer_piece(rows, query, first_attack, factor[n_soft])) continue;
@@ -318,8 +136,9 @@ struct BlockKernel {
             query.best_attacks();
             state.best_score = max;
             state.best_attack = first_attack + work.best[0];
-            if (t == 0) copy_row(rows, work.best[0], moment);
-            if (work.answer->best_row) copy_row(rows, work.best[0], best_row(query.query, query.block.position, work));
+            if (t == 0) Best::copy(rows, work.best[0], moment);
+            if (work.answer->best_row)
+                Best::copy(rows, work.best[0], Best::row(query.query, query.block.position, work));
         }
         if (t == 0) return false;
         factor = merge_piece(query, state, moment, rows.n_planes, opening);
@@ -390,15 +209,6 @@ struct BlockKernel {
 
     // ---- shared by both ---------------------------------------------------------------------------------------
 
-    static Score* weights(Workspace& work) { return static_cast<Score*>(work.weights); }
-    static Score* buffer(void* rows, int q) { return static_cast<Score*>(rows) + q * kBufferRows; }
-    static double* best_row(int64_t query, int64_t position, Workspace& work) {
-        return work.answer->best_row + (query * work.request->n_samples + position) * work.table->n_classifiers;
-    }
-    // A block of hundreds of queries takes long: it is not only between blocks that an interruption is looked for.
-    static bool abandoned(int64_t first, const Workspace& work) {
-        return first > 0 && first % kQueriesBetweenPolls == 0 && work.abandoned(work.pass, work.caller);
-    }
     static int group_size(int64_t first, const Workspace& work) {
         const int64_t left = work.request->n_queries - first;
         return static_cast<int>(left < kQueryGroup ? left : kQueryGroup);
@@ -413,9 +223,6 @@ struct BlockKernel {
         return {rows.data + rows.prefetch_bytes, rows.plane_stride, sizeof(Stored),
                 static_cast<int>(rows.later_planes)};
     }
-    static void copy_row(const Rows<Score, Stored>& rows, int row, double* out) {
-        for (int64_t k = 0; k < rows.n_planes; ++k) out[k] = static_cast<double>(to_float(rows.plane(k)[row]));
-    }
     static void read_prior(const Block& block, Workspace& work) {
         if (!block.prior) return;
         Score* prior = static_cast<Score*>(work.prior);
@@ -429,8 +236,8 @@ struct BlockKernel {
         const Score* query_weights[kQueryGroup];
         Score* out[kQueryGroup];
         for (int q = 0; q < group; ++q) {
-            query_weights[q] = weights(work) + (first + q) * rows.n_planes;
-            out[q] = buffer(work.scores, q);
+            query_weights[q] = weights<Score>(work) + (first + q) * rows.n_planes;
+            out[q] = buffer<Score>(work.scores, q);
         }
         bool finite = true;
         if (group == 4) {
@@ -453,7 +260,7 @@ struct BlockKernel {
     }
 
     static const Kernel* table() {
-        static const Kernel kernel = {has_long_blocks, prepare, block, begin_sample, piece, end_sample, end_chunk};
+        static const Kernel kernel = {Few::has_long_blocks, prepare, block, begin_sample, piece, end_sample, end_chunk};
         return &kernel;
     }
 };

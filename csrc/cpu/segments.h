@@ -9,6 +9,19 @@
 namespace mixsolve {
 namespace MIXSOLVE_ISA {
 
+template <class Score>
+MIXSOLVE_INLINE Score* weights(const Workspace& work) {
+    return static_cast<Score*>(work.weights);
+}
+template <class Score>
+MIXSOLVE_INLINE Score* buffer(void* rows, int q) {
+    return static_cast<Score*>(rows) + q * kBufferRows;
+}
+// A block of hundreds of queries takes long: it is not only between blocks that an interruption is looked for.
+inline bool abandoned(int64_t query, const Workspace& work) {
+    return query > 0 && query % kQueriesBetweenPolls == 0 && work.abandoned(work.pass, work.caller);
+}
+
 // The first planes of the block that comes next, fetched beside the exponentials.
 struct NextBlock {
     const char* data;

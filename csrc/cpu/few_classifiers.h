@@ -1,0 +1,160 @@
+// Blocks of a table of few classifiers: which of the fused loops answers which query.
+#pragma once
+
+#include "best_rows.h"
+#include "fused_queries.h"
+#include "fused_short.h"
+
+namespace mixsolve {
+namespace MIXSOLVE_ISA {
+
+template <class Score, class Stored>
+struct FewClassifiers {
+    using Best = BestRows<Score, Stored>;
+    static constexpr int kWidth = kLanes<Score>;
+    // Rows of a range that several loops go over one after the other.
+    static constexpr int kRangeRows = 1024;
+    static_assert(kRangeRows % (kRunVectors * kWidth) == 0, "the runs of a range are those of the block");
+    // Passes with float64 scores are few: they do without some of the loops, which take long to compile.
+    static constexpr bool kIsUsual = sizeof(Score) == 4;
+    static constexpr int kFusedPlanes = kIsUsual || sizeof(Stored) >= 4 ? kMostFusedPlanes : 0;
+
+    static bool has_long_blocks(const LossTable& table, const PassRequest& request) {
+        const int64_t item = item_size(table.storage);
+        return table.n_classifiers <= kFusedPlanes && !table.row_offsets && !table.prior && !request.samples &&
+               request.n_hessians == 0 &&
+               (fill_vectors(table) || (table.n_attacks >= 2 * kWidth && table.n_attacks <= kMaxBlockRows)) &&
+               table.stride_sample == table.n_attacks * item;
+    }
+    // Whether so many samples make up a vector exactly.
+    static bool fill_vectors(const LossTable& table) {
+        return kIsUsual && !table.row_offsets && table.n_attacks <= kWidth && kWidth % table.n_attacks == 0;
+    }
+    static bool take(const Segments<Score>& samples) {
+        const LossTable& table = *samples.work.table;
+        return table.n_classifiers <= kFusedPlanes && !samples.block.prior && samples.work.request->n_hessians == 0 &&
+               (fill_vectors(table) || (!samples.short_samples() && samples.all_fill_a_vector()));
+    }
+    template <int Planes = kFusedPlanes>
+    static void answer(const Rows<Score, Stored>& rows, const Block& block, Workspace& work) {
+        if constexpr (Planes > 0) {
+            if (rows.n_planes == Planes) {
+                if constexpr (kIsUsual) {
+                    if (fill_vectors(*work.table)) return fused_short<Planes>(rows, block, work);
+                }
+                fused<Planes>(rows, block, work);
+            } else {
+                answer<Planes - 1>(rows, block, work);
+            }
+        }
+    }
+
+    // Several loops over the losses are done range by range of samples, so that all but the first find them in the
+    // caches.
+    template <int Planes>
+    static void fused(const Rows<Score, Stored>& rows, const Block& block, Workspace& work) {
+        const int64_t n_queries = work.request->n_queries;
+        const bool best = work.answer->best_attack || work.answer->best_row;
+        const Segments<Score> any{block, work, 0, nullptr, nullptr, {}};
+        int64_t n_soft = 0;
+        for (int64_t q = 0; q < n_queries; ++q) n_soft += any.of(q).temperature(0) > 0;
+        const int64_t together = kIsUsual ? n_soft / kQueryGroup : 0;
+        const int64_t n_loops = (best ? n_queries : n_queries - n_soft) + n_soft - together * (kQueryGroup - 1);
+        const int n = block.n_segments;
+        const int range = n_loops == 1 ? n : kRangeRows * n > block.n_rows ? kRangeRows * n / block.n_rows : 1;
+        Vec<Score>* totals = static_cast<Vec<Score>*>(work.totals);
+        for (int64_t i = 0; i < n_queries * Planes; ++i) totals[i] = splat(Score(0));
+        for (int first = 0; first < n; first += range) {
+            const int last = first + range < n ? first + range : n;
+            int64_t soft[kQueryGroup], waiting = 0, left = n_soft;
+            for (int64_t q = 0; q < n_queries; ++q) {
+                if (abandoned(q, work)) return;
+                const Segments<Score> query = any.of(q);
+                const bool worst_case = query.temperature(0) == 0;
+                if (worst_case || best) {
+                    Fused<Score, Stored, Planes>{rows, query, weights<Score>(work) + q * Planes}.best_attacks(first,
+                                                                                                              last);
+                    Best::hand_out(rows, query, first, last);
+                }
+                if (worst_case) {
+                    query.values_from_maxima(first, last);
+                    Best::add(rows, query, first, last);
+                    continue;
+                }
+                soft[waiting++] = q;
+                if (waiting == kQueryGroup || waiting == left) {
+                    left -= waiting;
+                    soften_together<Planes>(rows, any, soft, static_cast<int>(waiting), first, last);
+                    waiting = 0;
+                }
+            }
+        }
+    }
+    template <int Planes>
+    static void fused_short(const Rows<Score, Stored>& rows, const Block& block, Workspace& work) {
+        const int64_t n_queries = work.request->n_queries;
+        const bool best = work.answer->best_attack || work.answer->best_row;
+        const Segments<Score> any{block, work, 0, nullptr, nullptr, {}};
+        const int n = block.n_segments, n_attacks = static_cast<int>(work.table->n_attacks);
+        const int range = n_queries == 1 && (work.score_only || !best) ? n : kRangeRows / n_attacks;
+        for (int first = 0; first < n; first += range) {
+            const int last = first + range < n ? first + range : n;
+            for (int64_t q = 0; q < n_queries; ++q) {
+                if (abandoned(q, work)) return;
+                const Segments<Score> query = any.of(q);
+                const FusedShort<Score, Stored, Planes> loops{rows, query, weights<Score>(work) + q * Planes, n_attacks,
+                                                              q == 0};
+                double* const gradient = work.gradient + q * Planes;
+                const bool worst_case = query.temperature(0) == 0;
+                if (worst_case || best) {
+                    loops.best_attacks(first, last, worst_case ? gradient : nullptr);
+                    Best::hand_out(rows, query, first, last);
+                }
+                if (worst_case) {
+                    query.values_from_maxima(first, last);
+                } else {
+                    loops.soften(first, last, gradient);
+                    query.values_from_masses(first, last);
+                }
+            }
+        }
+    }
+    template <int Planes>
+    static void soften_together(const Rows<Score, Stored>& rows, const Segments<Score>& any, const int64_t* queries,
+                                int n_queries, int first, int last) {
+        if constexpr (kIsUsual) {
+            if (n_queries == kQueryGroup) return soften<Planes, kQueryGroup>(rows, any, queries, first, last);
+        }
+        for (int i = 0; i < n_queries; ++i) soften<Planes, 1>(rows, any, queries + i, first, last);
+    }
+    template <int Planes, int Queries>
+    static void soften(const Rows<Score, Stored>& rows, const Segments<Score>& any, const int64_t* queries, int first,
+                       int last) {
+        Workspace& work = any.work;
+        Vec<Score>* const all_totals = static_cast<Vec<Score>*>(work.totals);
+        if constexpr (Queries == 1) {
+            const int64_t q = queries[0] * Planes;
+            const Segments<Score> query = any.of(queries[0], 0, buffer<Score>(work.probabilities, 0));
+            Fused<Score, Stored, Planes>{rows, query, weights<Score>(work) + q}.soften(first, last, all_totals + q,
+                                                                                       work.gradient + q);
+            query.values_from_masses(first, last);
+        } else {
+            static_assert(Queries <= kQueryGroup, "each query has a place for its numbers");
+            const Score* query_weights[Queries];
+            Vec<Score>* totals[Queries];
+            double* gradients[Queries];
+            for (int i = 0; i < Queries; ++i) {
+                query_weights[i] = weights<Score>(work) + queries[i] * Planes;
+                totals[i] = all_totals + queries[i] * Planes;
+                gradients[i] = work.gradient + queries[i] * Planes;
+            }
+            const FusedQueries<Score, Stored, Planes, Queries> loops{
+                rows, any, queries, query_weights, totals, gradients, buffer<Score>(work.probabilities, 0)};
+            loops.soften(first, last);
+            for (int i = 0; i < Queries; ++i) any.of(queries[i], i).values_from_masses(first, last);
+        }
+    }
+};
+
+}  // namespace MIXSOLVE_ISA
+}  // namespace mixsolve
