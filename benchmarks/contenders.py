@@ -178,6 +178,12 @@ def response_strategy(weights: Array, temperature: float) -> Any:
     return SimpleNamespace(coefficient=np.ones(1), weights=weights[None], temperature=np.array([temperature]))
 
 
+def row_generation() -> Any:
+    from mixsolve import RowGeneration
+
+    return RowGeneration()
+
+
 def fista() -> Any:
     from mixsolve import Fista
 
@@ -203,6 +209,7 @@ def linear_program() -> Any:
 
 
 CONTENDERS: tuple[Contender, ...] = (
+    Mixsolve("RowGeneration", row_generation, smoothed=False),
     Mixsolve("Fista", fista, smoothed=True),
     Mixsolve("Newton", newton, smoothed=True, worst_case=False),
     Mixsolve("OracleSubgradient", oracle_subgradient, smoothed=False),
