@@ -182,10 +182,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     chosen = tuple(instance for instance in ROW_GENERATION if given.only in instance.name)
     report = run(Settings(instances=chosen, large=given.large), given.allow_dirty)
-    print(report.bars_table())
-    path = report.write(given.out)
-    print(f"rows written to {path}")
-    return 0 if report.all_bars_hold else 1
+    return report.finish(given.out)
 
 
 if __name__ == "__main__":

@@ -251,10 +251,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     report = run(settings, given.allow_dirty)
     print(summary_table(report))
-    print(report.bars_table())
-    path = report.write(given.out)
-    print(f"rows written to {path}")
-    return 0 if report.all_bars_hold else 1
+    return report.finish(given.out)
 
 
 if __name__ == "__main__":

@@ -167,6 +167,12 @@ class Report:
         os.replace(partial, path)
         return path
 
+    def finish(self, path: Path | None = None) -> int:
+        """Print the bars, write the rows; the exit code says whether all bars hold."""
+        print(self.bars_table())
+        print(f"rows written to {self.write(path)}")
+        return 0 if self.all_bars_hold else 1
+
     @property
     def all_bars_hold(self) -> bool:
         return all(bar["passed"] for row in self.rows for bar in row["bars"])
