@@ -52,7 +52,8 @@ def solve_matrix_game(
     Notes
     -----
     The programme is shifted and scaled by a power of two, so that scaling `payoff` by one changes no bit. With
-    many attacks it starts from a few and adds those that beat the mixture until none does.
+    many attacks it starts from a few and adds those that beat the mixture until none does. `value` is at least what any
+    attack proves alone.
     """
     n_attacks, n_classifiers = payoff.shape
     if n_attacks == 1 or n_classifiers == 1:
@@ -76,12 +77,17 @@ def solve_matrix_game(
         better = np.flatnonzero(against > value + 1e-10)
         if better.size == 0:
             break
-        strongest = better[np.argsort(-against[better], kind="stable")][: LARGEST_PROGRAMME // 4]
-        chosen = np.union1d(chosen, strongest)
+        hardest = better[np.argsort(-against[better], kind="stable")][: LARGEST_PROGRAMME // 4]
+        chosen = np.union1d(chosen, hardest)
     used = coefficient > SMALLEST_COEFFICIENT
     coefficient = coefficient[used] / math.fsum(coefficient[used])
     attack = chosen[used]
-    return Equilibrium(attack, coefficient, mixture, float((coefficient @ payoff[attack]).min()))
+    value = float((coefficient @ payoff[attack]).min())
+    alone = payoff.min(axis=1)
+    strongest = int(np.argmax(alone))
+    if alone[strongest] > value:  # by up to the tolerance of the linear programme
+        return Equilibrium(np.array([strongest]), np.ones(1), mixture, float(alone[strongest]))
+    return Equilibrium(attack, coefficient, mixture, value)
 
 
 def _solve(payoff: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64], float] | None:

@@ -45,6 +45,14 @@ def test_a_power_of_two_changes_no_bit(power):
     assert scaled.value == found.value * 2.0**power
 
 
+def test_an_attack_that_is_best_alone_is_never_missed():
+    """By less than the tolerance of a linear programme, which would take either."""
+    payoff = np.array([[0.3, -5e-10, 0.4], [0.3, 0.0, 0.4], [0.3, -3e-10, 0.5]])
+    found = solve_matrix_game(payoff)
+    assert found.value == 0.0
+    assert both_sides(payoff, found)[0] == 0.0
+
+
 def test_equal_payoffs():
     found = solve_matrix_game(np.full((4, 3), 2.5))
     assert found.value == 2.5
