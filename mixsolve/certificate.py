@@ -44,6 +44,8 @@ class Queries:
     """(K,) >= 0."""
     float64: bool = False
     """Ask for float64 scores now; every later pass of the solve has them too."""
+    forgets_float32: bool = False
+    """Only what is from float64 scores counts from these answers on; the best mixture must be among the queries."""
     hessians: int = 0
     """Of how many queries, the first ones, the Hessian is wanted too."""
     visit: Callable[[int, PassAnswer], None] | None = None
@@ -149,6 +151,8 @@ class Certificate:
             payoff = self._payoff(queries.weights, queries.level, answer)[usable]
             self._responses.add(queries.weights[usable], queries.level[usable], payoff, exact=exact)
             self.lower = max(self.lower, float(payoff.min(axis=1).max()))
+        if queries.forgets_float32:
+            self._forget_inexact()
         return found[0] if found else None
 
     def reassess(self, value: Callable[[NDArray[np.float64]], float]) -> None:
@@ -223,11 +227,8 @@ class Certificate:
                 self._responses.prove(response, payoff[query], rows)
         self.keep_only_exact()
 
-    def forget_inexact(self) -> None:
-        """Count only what is from float64 scores from now on, before anything is proved.
-
-        For algorithms that turn to float64 themselves, once they have asked for the best mixture so.
-        """
+    def _forget_inexact(self) -> None:
+        """Count only what is from float64 scores from now on, before anything is proved."""
         self.best = self._proved
         self._responses.forget_inexact()
         self.lower = max(self._responses.lower, -math.inf if self._offered is None else self._offered[1])

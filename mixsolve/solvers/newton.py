@@ -103,10 +103,8 @@ class Newton:
             precise |= newly
             asked = _ask([*trials, *extra], problem, precise=precise, newly=newly)
             answer = yield asked
-            if newly:
-                problem.certificate.forget_inexact()
             found = [Model.at(asked.weights[j], answer, j) for j in range(asked.hessians)]
-            noise = ROUNDING[precise] * float(np.abs(here.slope).max())
+            noise = ROUNDING[precise and not newly] * float(np.abs(here.slope).max())
             best = min(found, key=lambda model: model.value)
             better = best.value < here.value
             if here.decrease(trials[0]) > noise:
@@ -185,9 +183,7 @@ class Region:
             model is best and moved > 0.99 * r < 0.99 for model, r in zip(found, radii, strict=True)
         )
         if not limited:
-            radius = min(
-                max(radius, 4 * moved), 1000 * moved, 1.0
-            )  # the step is as accurate as its region is small
+            radius = min(max(radius, 4 * moved), 1.0)
         return Region(radius, SHORTER if min(kept) < BAD else LONGER if limited else ONE)
 
 
@@ -216,4 +212,6 @@ def _ask(points: list[NDArray[np.float64]], problem: Problem, *, precise: bool, 
     if precise and len(points) == 1:
         weights.append(points[0])
         level.append(0.0)
-    return Queries(np.array(weights), np.array(level), float64=precise, hessians=len(points))
+    return Queries(
+        np.array(weights), np.array(level), float64=precise, forgets_float32=newly, hessians=len(points)
+    )

@@ -34,9 +34,9 @@ def minimise_model(
 
     Notes
     -----
-    A primal-dual interior-point method in C++: 10 to 20 linear systems of the size of the Hessian. What is missed is
-    about 1e-7 of the predicted decrease, or up to 1e-6 of the model's size within the region where that is much more.
-    Weights at 0 are exactly 0.
+    A primal-dual interior-point method in C++: 5 to 20 linear systems of the size of the Hessian. What is missed is at
+    most 1e-7 of the predicted decrease, or what rounding the weights changes. Weights that end at 0 are exactly 0 where
+    that changes no more.
     """
     if weights.size == 1:
         return weights
