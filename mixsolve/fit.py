@@ -116,8 +116,8 @@ def fit_mixture(
 
     A table of up to 64 classifiers whose losses are all 0 or 1 is compressed by one read, solved as the smaller game
     that it is, and the answer proved on the table by another: `passes`, `evaluations` and `bytes_read` count reads of
-    the table, `statistics` has its rows before and after. This holds for the default solvers, and for RowGeneration
-    by name.
+    the table, `statistics` has its rows before and after. This holds for RowGeneration and Newton, the default solvers
+    of such a table; others read the table itself.
 
     References
     ----------
@@ -164,7 +164,7 @@ def solve_game(
 ) -> MixtureResult:
     """Solve a game whose arguments have been checked, by the default solver unless one is given."""
     chosen = solver or _default_solver(source.table, temperature)
-    if source.table is not None and (solver is None or getattr(chosen, "compresses", False)):
+    if source.table is not None and getattr(chosen, "compresses", False):
         chosen = compressing(chosen, source.table, temperature, limits)
     return Driver(source, chosen, temperature, start, limits, journal, seed, threads, earlier).run()
 

@@ -1,17 +1,31 @@
 """0/1 losses: recognised, compressed without changing any mixture's value, and proved on the table itself."""
 
+from dataclasses import dataclass
+from typing import ClassVar
+
 import ml_dtypes
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mixsolve import Fista, LossTable, RowGeneration, Status, fit_mixture, smoothed_value_and_grad, worst_case
+from mixsolve import (
+    Fista,
+    LossTable,
+    Newton,
+    OracleSubgradient,
+    RowGeneration,
+    Status,
+    fit_mixture,
+    smoothed_value_and_grad,
+    worst_case,
+)
 from mixsolve.solvers.binary_sets import MOST_CLASSIFIERS, compress_binary
 from tests.certificates import assert_certificate
 from tests.lp_value import lp_value_interval
 from tests.problems import family
 from tests.refusals import refuse
+from tests.solvers.recording import Recording
 from tests.tolerances import rounding_slack
 
 DTYPES = [bool, np.uint8, np.int64, np.float16, ml_dtypes.bfloat16, np.float32, np.float64]
@@ -234,11 +248,35 @@ def test_rows_that_are_not_alike_are_left_alone():
     assert_certificate(result, losses, tol=1e-3)
 
 
-def test_a_solver_named_by_the_caller_reads_the_table_itself():
-    """But RowGeneration, whose whole point is the answer."""
+def test_the_solver_says_whether_it_compresses_and_naming_it_changes_nothing():
     losses = zero_one(12)
-    assert fit_mixture(losses, temperature=0.2, solver=Fista(), tol=1e-3).statistics.compressed_rows is None
-    assert fit_mixture(losses, solver=RowGeneration()).statistics.compressed_rows is not None
+    for solver, temperature in ((Fista(), 0.2), (Fista(), 0.0), (OracleSubgradient(iterations=50), 0.0)):
+        result = fit_mixture(losses, temperature=temperature, solver=solver, tol=1e-3, pass_limit=100)
+        assert result.statistics.compressed_rows is None
+    for solver, temperature in ((RowGeneration(), 0.0), (Newton(), 0.2)):
+        named = fit_mixture(losses, temperature=temperature, solver=solver)
+        default = fit_mixture(losses, temperature=temperature)
+        assert named.statistics.compressed_rows == default.statistics.compressed_rows is not None
+        assert (named.value, named.lower_bound, named.passes) == (
+            default.value,
+            default.lower_bound,
+            default.passes,
+        )
+        assert named.weights.tobytes() == default.weights.tobytes()
+        assert named.solver == default.solver == repr(solver)
+
+
+@dataclass(frozen=True)
+class Joining(Recording):
+    compresses: ClassVar[bool] = True
+
+
+def test_any_solver_may_join_in():
+    losses = zero_one(12)
+    result = fit_mixture(losses, temperature=0.2, solver=Joining(Fista()), tol=1e-3)
+    assert result.statistics.compressed_rows is not None
+    assert result.passes == 2
+    assert_certificate(result, losses, tol=1e-3)
 
 
 def test_limits_and_callbacks():

@@ -74,6 +74,7 @@ class Newton:
     largest: int = LARGEST
 
     evaluates_start: ClassVar[bool] = True
+    compresses: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         check_integer("iterations", self.iterations, 1)

@@ -99,7 +99,9 @@ class Solver(Protocol):
     """An algorithm with its options: a frozen dataclass that prints as it was made.
 
     The driver evaluates the start before the algorithm begins, and now and then solves the matrix game over all
-    responses, unless a class attribute ``evaluates_start = True`` leaves both to the algorithm.
+    responses, unless a class attribute ``evaluates_start = True`` leaves both to the algorithm. With
+    ``compresses = True`` it is given the smaller game that a table of 0/1 losses is, and its answer is proved on the
+    table.
     """
 
     def check(self, source: Source, temperature: float | NDArray[np.float64]) -> None:
