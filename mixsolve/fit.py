@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mixsolve.inputs import check_temperature
+from mixsolve.inputs import check_integer, check_temperature, check_threads
 from mixsolve.results import AttackStrategy, MixtureResult, Progress
 from mixsolve.simplex import check_simplex
 from mixsolve.solvers.compressed import compressing
@@ -15,7 +15,7 @@ from mixsolve.solvers.double_oracle import DoubleOracle
 from mixsolve.solvers.driver import Driver
 from mixsolve.solvers.fista import Fista
 from mixsolve.solvers.journal import Journal
-from mixsolve.solvers.limits import Limits, check_integer
+from mixsolve.solvers.limits import Limits
 from mixsolve.solvers.newton import Newton
 from mixsolve.solvers.oracle import OracleSource
 from mixsolve.solvers.row_generation import RowGeneration
@@ -134,8 +134,7 @@ def fit_mixture(
     """
     _refuse_reserved(proxy=proxy, memory_limit=memory_limit, checkpoint=checkpoint, group=group)
     limits = Limits(tol, atol, pass_limit, time_limit)
-    if threads is not None:
-        check_integer("threads", threads, 1)
+    check_threads(threads)
     check_integer("seed", seed, 0)
     if callback is not None and not callable(callback):
         raise TypeError(f"`callback` must be callable or None; got {callback!r}")

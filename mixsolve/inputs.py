@@ -1,4 +1,4 @@
-"""The checks at the edge: shapes, offsets, weights, priors, temperatures, with messages that help."""
+"""The checks at the edge: shapes, offsets, weights, priors, temperatures, integers, with messages that help."""
 
 from __future__ import annotations
 
@@ -169,6 +169,34 @@ def check_temperature(temperature: Any, n_samples: int) -> float | NDArray[np.fl
             f"got {int((given == 0).sum())} zeros among {n_samples}"
         )
     return float(given.flat[0]) if given.ndim == 0 or given.max() == 0 else given
+
+
+def check_integer(name: str, given: Any, smallest: int) -> int:
+    """An argument that must be an integer of a smallest size.
+
+    Raises
+    ------
+    TypeError
+        If it is no integer.
+    ValueError
+        If it is too small.
+    """
+    if isinstance(given, (bool, np.bool_)) or not isinstance(given, (int, np.integer)):
+        raise TypeError(f"`{name}` must be an integer >= {smallest}; got {given!r}")
+    if given < smallest:
+        raise ValueError(f"`{name}` must be an integer >= {smallest}; got {given!r}")
+    return int(given)
+
+
+def check_threads(threads: Any) -> int | None:
+    """How many threads may work at most; None means all processors.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it is neither None nor an integer >= 1.
+    """
+    return None if threads is None else check_integer("threads", threads, 1)
 
 
 def real_array(given: Any, name: str) -> NDArray[Any]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from mixsolve import _native
-from mixsolve.inputs import check_temperature, real_array
+from mixsolve.inputs import check_temperature, check_threads, real_array
 from mixsolve.table import LossTable, as_table
 
 if TYPE_CHECKING:
@@ -222,7 +222,7 @@ def smoothed_value_and_grad(
     if not np.all(np.asarray(checked) > 0):
         raise ValueError("`temperature` must be > 0; got 0: use worst_case, the limit")
     per_query = np.broadcast_to(checked, (query.shape[0], *np.shape(checked)))
-    found = run_pass(table, query, per_query, float64_scores=float64_scores, threads=_check_threads(threads))
+    found = run_pass(table, query, per_query, float64_scores=float64_scores, threads=check_threads(threads))
     if single:
         return float(found.value[0]), found.gradient[0]
     return found.value, found.gradient
@@ -285,7 +285,7 @@ def worst_case(
         per_sample=True,
         best_attack=True,
         float64_scores=float64_scores,
-        threads=_check_threads(threads),
+        threads=check_threads(threads),
     )
     assert found.per_sample is not None and found.best_attack is not None
     if single:
@@ -304,12 +304,6 @@ def _check_weights(weights: ArrayLike, n_classifiers: int) -> tuple[NDArray[np.f
         where = tuple(int(index) for index in np.argwhere(~np.isfinite(array))[0])
         raise ValueError(f"`weights` must be finite; got {array[where]} at {where}")
     return np.atleast_2d(array), array.ndim == 1
-
-
-def _check_threads(threads: int | None) -> int | None:
-    if threads is not None and (isinstance(threads, bool) or int(threads) != threads or threads < 1):
-        raise ValueError(f"`threads` must be a positive integer or None; got {threads!r}")
-    return threads
 
 
 def _needs_float64(weights: NDArray[np.float64], temperature: NDArray[np.float64]) -> bool:

@@ -8,12 +8,12 @@ import numpy as np
 
 from mixsolve import _native
 from mixsolve.fit import solve_game
-from mixsolve.inputs import real_array
+from mixsolve.inputs import check_integer, check_threads, real_array
 from mixsolve.passes import PassAnswer
 from mixsolve.results import MixtureResult, Status
 from mixsolve.simplex import check_simplex
 from mixsolve.solvers.journal import Journal
-from mixsolve.solvers.limits import Limits, check_integer
+from mixsolve.solvers.limits import Limits
 from mixsolve.solvers.source import TableSource, Visitor
 from mixsolve.table import LossTable, as_table
 
@@ -82,8 +82,7 @@ def fit_path(
     0: 0.3333
     """
     limits = Limits(tol, atol, pass_limit, time_limit)
-    if threads is not None:
-        check_integer("threads", threads, 1)
+    check_threads(threads)
     check_integer("seed", seed, 0)
     table = as_table(losses, row_offsets=row_offsets, sample_weight=sample_weight, attack_prior=attack_prior)
     levels = _check_temperatures(temperatures)

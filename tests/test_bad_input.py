@@ -17,6 +17,7 @@ from mixsolve import (
     OracleSubgradient,
     compare_mixtures,
     fit_mixture,
+    fit_path,
     load_result,
     smoothed_value_and_grad,
     verify,
@@ -144,6 +145,18 @@ def test_the_unspoiled_calls_work():
 def test_a_spoiled_argument_is_refused(case):
     name, value, error, required, given = SPOILED[case]
     refuse(error, name, required, escaped(given), lambda: fit_mixture(**WORKING | {name: value}))
+
+
+@pytest.mark.parametrize("case", ["threads zero", "threads not whole"])
+def test_every_function_takes_threads_alike(case):
+    name, value, error, required, given = SPOILED[case]
+    weights = np.full(3, 1 / 3)
+    for call in (
+        lambda: smoothed_value_and_grad(LOSSES, weights, 0.1, threads=value),
+        lambda: worst_case(LOSSES, weights, threads=value),
+        lambda: fit_path(LOSSES, [0.1], threads=value),
+    ):
+        refuse(error, name, required, given, call)
 
 
 SPOILED_OFFSETS = {

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mixsolve.attacks.balls import Norm, sample_ball_in_box
+from mixsolve.inputs import check_integer
 
 
 @dataclass(frozen=True)
@@ -50,8 +51,8 @@ class UniformBall:
             raise TypeError(f"`norm` must be Norm.L1, Norm.L2 or Norm.LINF; got {self.norm!r}")
         if not (math.isfinite(self.radius) and self.radius >= 0):
             raise ValueError(f"`radius` must be finite and >= 0; got {self.radius!r}")
-        _check_integer("n_attacks", self.n_attacks, 1)
-        _check_integer("seed", self.seed, 0)
+        check_integer("n_attacks", self.n_attacks, 1)
+        check_integer("seed", self.seed, 0)
 
     def points(self, X: npt.ArrayLike, samples: npt.ArrayLike | None = None) -> npt.NDArray[np.floating]:
         """The attacks of some samples.
@@ -125,8 +126,3 @@ class UniformBall:
                 f"`X` must lie between `lower` and `upper`; sample {index} has {centre[at]!r} at entry {at}, "
                 f"where the bounds are {lower[at]!r} and {upper[at]!r}"
             )
-
-
-def _check_integer(name: str, value: object, least: int) -> None:
-    if not isinstance(value, (int, np.integer)) or value < least:
-        raise ValueError(f"`{name}` must be an integer >= {least}; got {value!r}")

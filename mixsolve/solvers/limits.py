@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from mixsolve.inputs import check_integer
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -38,23 +40,6 @@ class Limits:
             raise ValueError(
                 f"`time_limit` must be None or a number >= 0 of seconds; got {self.time_limit!r}"
             )
-
-
-def check_integer(name: str, given: Any, smallest: int) -> int:
-    """An argument that must be an integer of a smallest size.
-
-    Raises
-    ------
-    TypeError
-        If it is no integer.
-    ValueError
-        If it is too small.
-    """
-    if isinstance(given, (bool, np.bool_)) or not isinstance(given, (int, np.integer)):
-        raise TypeError(f"`{name}` must be an integer >= {smallest}; got {given!r}")
-    if given < smallest:
-        raise ValueError(f"`{name}` must be an integer >= {smallest}; got {given!r}")
-    return int(given)
 
 
 def _real(name: str, given: Any) -> float:

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from mixsolve.certificate import Queries
+from mixsolve.inputs import check_integer
 from mixsolve.results import Status
 from mixsolve.simplex import normalise_weights
 from mixsolve.solvers.fista import Fista
-from mixsolve.solvers.limits import check_integer
 from mixsolve.solvers.protocol import Outcome
 from mixsolve.solvers.trust_region import minimise_model
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mixsolve.certificate import Queries
+from mixsolve.inputs import check_integer
 from mixsolve.results import Status
 from mixsolve.simplex import normalise_weights, project_to_simplex
-from mixsolve.solvers.limits import check_integer
 from mixsolve.solvers.protocol import Outcome
 
 if TYPE_CHECKING:
