@@ -12,7 +12,7 @@
 PYTHON ?= python3
 DEMO_OUTPUT ?= mixsolve-demo
 PY := .venv/bin/python
-CXX_FILES := $(shell find csrc -name '*.h' -o -name '*.cpp')
+CXX_FILES := $(shell find csrc tests -name '*.h' -o -name '*.cpp' -o -name '*.cu')
 
 # Named after this folder: an environment that came here with a copied or moved checkout is installed anew.
 STAMP := .venv/.installed-$(shell pwd | cksum | cut -d' ' -f1)

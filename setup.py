@@ -26,7 +26,8 @@ from setuptools.command.build_ext import build_ext
 from setuptools.command.build_py import build_py
 
 KERNELS = ["csrc/cpu/kernel.cpp", "csrc/dense_kernel.cpp"]
-SOURCES = sorted(path.as_posix() for path in Path("csrc").glob("**/*.cpp"))
+CUDA = Path("csrc", "cuda")
+SOURCES = sorted(path.as_posix() for path in Path("csrc").glob("**/*.cpp") if path.parent != CUDA)
 
 # No -march=native and no -ffast-math: a build ships to other machines, and sums keep their order.
 OPTIMISE = ["-std=c++17", "-O3", "-fPIC", "-ffp-contract=off", "-fvisibility=hidden", "-pthread"]

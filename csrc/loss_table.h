@@ -3,6 +3,8 @@
 
 #include <cstdint>
 
+#include "host_device.h"
+
 namespace mixsolve {
 
 // The numbers are shared with `mixsolve.table.Storage` and never change.
@@ -15,7 +17,7 @@ struct BFloat16 {
     uint16_t bits;
 };
 
-inline int64_t item_size(Storage storage) {
+MIXSOLVE_HOST_DEVICE inline int64_t item_size(Storage storage) {
     switch (storage) {
         case Storage::kFloat64:
             return 8;
@@ -39,14 +41,16 @@ struct LossTable {
     const void* prior;            // one plane, contiguous, in row order, or null for uniform
     bool prior_is_double;
 
-    int64_t rows(int64_t sample) const {
+    MIXSOLVE_HOST_DEVICE int64_t rows(int64_t sample) const {
         return row_offsets ? row_offsets[sample + 1] - row_offsets[sample] : n_attacks;
     }
-    int64_t first_row(int64_t sample) const { return row_offsets ? row_offsets[sample] : sample * n_attacks; }
-    const char* sample_data(int64_t sample) const {
+    MIXSOLVE_HOST_DEVICE int64_t first_row(int64_t sample) const {
+        return row_offsets ? row_offsets[sample] : sample * n_attacks;
+    }
+    MIXSOLVE_HOST_DEVICE const char* sample_data(int64_t sample) const {
         return row_offsets ? data + row_offsets[sample] * item_size(storage) : data + sample * stride_sample;
     }
-    double weight(int64_t sample) const {
+    MIXSOLVE_HOST_DEVICE double weight(int64_t sample) const {
         return sample_weight ? sample_weight[sample] : 1.0 / static_cast<double>(n_samples);
     }
 };

@@ -10,11 +10,7 @@
 
 #include <cmath>
 
-#if defined(__CUDACC__)
-#define MIXSOLVE_HOST_DEVICE __host__ __device__
-#else
-#define MIXSOLVE_HOST_DEVICE
-#endif
+#include "host_device.h"
 
 namespace mixsolve {
 

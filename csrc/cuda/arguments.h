@@ -1,0 +1,74 @@
+// What the kernels are given: plain structures, the same for nvcc and for the host's compiler. Every pointer is to
+// memory of the device.
+#pragma once
+
+#include <cstdint>
+
+#include "../loss_table.h"
+
+namespace mixsolve {
+namespace cuda {
+
+constexpr int kThreads = 256, kWarpLanes = 32, kWarps = kThreads / kWarpLanes;
+
+// The work of one block of threads: the samples at positions [begin, end), or some rows of the one at `begin`.
+struct Chunk {
+    int64_t begin, end;
+    int64_t first_row, last_row;  // last_row > 0: a piece of one sample
+};
+
+// A sample whose pieces are worked on by several blocks, and the chunks that are its pieces.
+struct SplitSample {
+    int64_t position;
+    int64_t first_chunk, n_chunks;
+};
+
+// How a block looks at its chunk: tile by tile, all classifiers of some rows at a time, in shared memory.
+struct TileShape {
+    int rows;          // a power of two: at most so many, of whole samples or of one long sample
+    int stride;        // rows from one classifier to the next in shared memory, see plan.cpp
+    int sample_lanes;  // threads that share a sample's attacks, a power of two
+    int moment_lanes;  // threads that share a classifier's rows, a power of two
+    int sums_bytes;    // of shared memory for sums and records; 0: they stay in device memory
+    int shared_bytes;  // in all
+};
+
+// Of one query and one long sample, or one piece of it: `kRecordHead` numbers, the moment (L), the best row (L).
+constexpr int kRecordMax = 0, kRecordMass = 1, kRecordExcess = 2, kRecordTotal = 3, kRecordScore = 4, kRecordAttack = 5,
+              kRecordHead = 6;
+
+struct PassArguments {
+    LossTable table;
+    const int64_t* samples;  // by position, or null for all
+    const int64_t* starts;   // (n_positions + 1) rows before each position when ragged, else null
+    int64_t n_positions;
+    bool contiguous;  // rows follow each other in memory as they do by position
+
+    int64_t n_queries;
+    const void* weights;                // (K, L) in the score type
+    const double* temperature;          // (K) or (K, N)
+    const double* inverse_temperature;  // likewise; 0 at temperature 0
+    int64_t temperature_stride;         // N when they are per sample, else 0
+
+    TileShape tile;
+    const Chunk* chunks;        // one per block
+    const SplitSample* splits;  // one per block of the kernel that settles them
+    double* sums;               // (n_whole chunks + n_splits, K, 1 + L): value and gradient, with weights s_i N
+    int64_t n_whole;            // chunks of whole samples come first
+    double* records;            // (n_chunks, K, record) or null when no sample is longer than a tile
+    int record_numbers;
+
+    double* per_sample;    // (K, n) or null
+    int64_t* best_attack;  // (K, n) or null
+    double* best_row;      // (K, n, L) or null
+};
+
+struct ReduceArguments {
+    const double* sums;  // (n_rows, n_columns)
+    int64_t n_rows, n_columns;
+    int column_lanes;  // columns per block, a power of two up to 32
+    double* out;       // (n_columns)
+};
+
+}  // namespace cuda
+}  // namespace mixsolve

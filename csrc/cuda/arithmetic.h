@@ -1,0 +1,110 @@
+// Numbers on the device: losses as they are stored, exponentials, maxima and sums over lanes.
+#pragma once
+
+#include <cmath>
+
+#include "arguments.h"
+#include "portable.h"
+
+namespace mixsolve {
+namespace cuda {
+
+MIXSOLVE_DEVICE double widen(double x) { return x; }
+MIXSOLVE_DEVICE float widen(float x) { return x; }
+MIXSOLVE_DEVICE float widen(Float16 x) { return half_to_float(x.bits); }
+MIXSOLVE_DEVICE float widen(BFloat16 x) { return bits_to_float(static_cast<uint32_t>(x.bits) << 16); }
+
+// A score or a product of losses rounds once per step, on every device alike.
+MIXSOLVE_DEVICE float multiply_add(float a, float b, float c) { return fmaf(a, b, c); }
+MIXSOLVE_DEVICE double multiply_add(double a, double b, double c) { return fma(a, b, c); }
+
+template <class Score>
+struct Exponential {
+    Score exp, expm1;
+};
+
+// exp(x) and expm1(x) of x = behind * per_unit <= 0, where per_unit = exponent_unit<Score>() / temperature.
+template <class Score>
+MIXSOLVE_DEVICE double exponent_unit();
+template <>
+MIXSOLVE_DEVICE double exponent_unit<float>() {
+    return 1.4426950408889634;  // log2(e): exponents are of 2
+}
+template <>
+MIXSOLVE_DEVICE double exponent_unit<double>() {
+    return 1.0;
+}
+
+MIXSOLVE_DEVICE Exponential<double> exponential(double behind, double per_unit) {
+    const double x = behind * per_unit;
+    return {exp(x), expm1(x)};
+}
+MIXSOLVE_DEVICE Exponential<float> exponential(float behind, float per_unit) {
+    const float x = behind * per_unit, e = exp2_approximate(x);
+    // Within half a power of two of 1, where e - 1 cancels, the series of expm1 up to y^7 is exact to rounding.
+    const float y = x * 0.693147181f;
+    float series = 1.0f / 5040;
+    series = multiply_add(series, y, 1.0f / 720);
+    series = multiply_add(series, y, 1.0f / 120);
+    series = multiply_add(series, y, 1.0f / 24);
+    series = multiply_add(series, y, 1.0f / 6);
+    series = multiply_add(series, y, 0.5f);
+    series = multiply_add(series * y, y, y);
+    return {e, x > -0.5f ? series : e - 1.0f};
+}
+
+template <class Score>
+MIXSOLVE_DEVICE Score lowest();
+template <>
+MIXSOLVE_DEVICE float lowest<float>() {
+    return -3.402823466e+38f;
+}
+template <>
+MIXSOLVE_DEVICE double lowest<double>() {
+    return -1.7976931348623157e+308;
+}
+
+// The larger one; NaN when either is.
+template <class Score>
+MIXSOLVE_DEVICE Score larger(Score a, Score b) {
+    return b <= a || a != a ? a : b;
+}
+
+template <class Score>
+struct Best {
+    Score score;
+    int row;
+};
+
+// The higher score, and of equal ones the lower row; NaN wins, so that it is seen.
+template <class Score>
+MIXSOLVE_DEVICE Best<Score> better(Best<Score> a, Best<Score> b) {
+    if (a.score != a.score) return a;
+    if (b.score < a.score || (b.score == a.score && a.row <= b.row)) return a;
+    return b;
+}
+
+// Over `lanes` neighbouring threads, a power of two; all of them get the answer, and all lanes of the warp take part.
+template <class T>
+MIXSOLVE_DEVICE T sum_over(T x, int lanes) {
+#pragma unroll 1
+    for (int distance = lanes / 2; distance > 0; distance /= 2) x += from_lane_xor(x, distance);
+    return x;
+}
+template <class T>
+MIXSOLVE_DEVICE T largest_over(T x, int lanes) {
+#pragma unroll 1
+    for (int distance = lanes / 2; distance > 0; distance /= 2) x = larger(x, from_lane_xor(x, distance));
+    return x;
+}
+template <class Score>
+MIXSOLVE_DEVICE Best<Score> best_over(Best<Score> x, int lanes) {
+#pragma unroll 1
+    for (int distance = lanes / 2; distance > 0; distance /= 2) {
+        x = better(x, {from_lane_xor(x.score, distance), from_lane_xor(x.row, distance)});
+    }
+    return x;
+}
+
+}  // namespace cuda
+}  // namespace mixsolve

@@ -1,0 +1,189 @@
+// The launcher: what is asked goes to the device, three kernels are launched, the answers come back.
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "device_table.h"
+
+namespace mixsolve {
+namespace cuda {
+namespace {
+
+// Arrays that travel together. Each begins where any type may.
+class Parcel {
+  public:
+    template <class T>
+    size_t add(const T* data, size_t count) {
+        const size_t at = bytes_.size();
+        bytes_.resize(at + (count * sizeof(T) + 15) / 16 * 16);
+        if (count > 0) std::memcpy(bytes_.data() + at, data, count * sizeof(T));
+        return at;
+    }
+    const char* send(DeviceMemory& memory, const Stream& stream) const {
+        void* there = memory.reserve(bytes_.size(), stream);
+        upload(there, bytes_.data(), bytes_.size(), stream);
+        return static_cast<const char*>(there);
+    }
+
+  private:
+    std::vector<char> bytes_;
+};
+
+template <class T>
+const T* at(const char* memory, size_t offset) {
+    return reinterpret_cast<const T*>(memory + offset);
+}
+
+size_t add_weights(Parcel& parcel, const PassRequest& request, int64_t n_classifiers) {
+    const size_t count = static_cast<size_t>(request.n_queries * n_classifiers);
+    if (request.float64_scores) return parcel.add(request.weights, count);
+    std::vector<float> narrow(count);
+    for (size_t i = 0; i < count; ++i) narrow[i] = static_cast<float>(request.weights[i]);
+    return parcel.add(narrow.data(), count);
+}
+
+size_t add_inverse_temperatures(Parcel& parcel, const PassRequest& request, size_t count) {
+    std::vector<double> inverse(count);
+    for (size_t i = 0; i < count; ++i) inverse[i] = request.temperature[i] > 0 ? 1 / request.temperature[i] : 0;
+    return parcel.add(inverse.data(), count);
+}
+
+size_t add_starts(Parcel& parcel, const LossTable& table, const PassRequest& request) {
+    std::vector<int64_t> starts(static_cast<size_t>(request.n_samples) + 1, 0);
+    for (int64_t p = 0; p < request.n_samples; ++p) starts[p + 1] = starts[p] + table.rows(request.samples[p]);
+    return parcel.add(starts.data(), starts.size());
+}
+
+}  // namespace
+
+DeviceTable::DeviceTable(const LossTable& table, const Stream& stream) : stream_(stream), host_(table), device_(table) {
+    const DeviceGuard guard(stream.device);
+    const auto copy = [&](DeviceMemory& memory, const void* from, size_t bytes) {
+        void* there = memory.reserve(bytes, stream_);
+        upload(there, from, bytes, stream_);
+        return there;
+    };
+    const size_t n_samples = static_cast<size_t>(table.n_samples);
+    if (table.row_offsets) {
+        row_offsets_.assign(table.row_offsets, table.row_offsets + n_samples + 1);
+        host_.row_offsets = row_offsets_.data();
+        device_.row_offsets =
+            static_cast<const int64_t*>(copy(offsets_memory_, row_offsets_.data(), (n_samples + 1) * sizeof(int64_t)));
+    }
+    if (table.sample_weight) {
+        device_.sample_weight =
+            static_cast<const double*>(copy(weight_memory_, table.sample_weight, n_samples * sizeof(double)));
+    }
+    if (table.prior) {
+        device_.prior =
+            copy(prior_memory_, table.prior, static_cast<size_t>(n_rows()) * (table.prior_is_double ? 8 : 4));
+    }
+    host_.sample_weight = nullptr;
+    host_.prior = nullptr;
+}
+
+void DeviceTable::run_pass(const PassRequest& request, PassAnswer& answer) {
+    if (request.interrupted && request.interrupted()) throw PassInterrupted();
+    const std::lock_guard<std::mutex> lock(busy_);
+    const DeviceGuard guard(stream_.device);
+    const Plan plan = make_plan(host_, request, answer.best_row != nullptr, sizes);
+    PassArguments asked = shape_of(request, plan);
+    send_question(request, plan, asked);
+    make_room(request, plan, answer, asked);
+    launch(pass_kernel(host_.storage, request.float64_scores), static_cast<int64_t>(plan.chunks.size()),
+           static_cast<size_t>(plan.tile.shared_bytes), stream_, &asked);
+    const int64_t n_splits = static_cast<int64_t>(plan.splits.size());
+    if (n_splits > 0) launch(settle_kernel(), n_splits, 0, stream_, &asked);
+    bring_answers(asked, answer);
+    add_up(asked, plan.n_whole + n_splits, answer);
+    answer.bytes_read = plan.rows * host_.n_classifiers * item_size(host_.storage);
+}
+
+PassArguments DeviceTable::shape_of(const PassRequest& request, const Plan& plan) const {
+    PassArguments asked{};
+    asked.table = device_;
+    asked.n_positions = request.n_samples;
+    asked.contiguous =
+        !request.samples && (host_.row_offsets || host_.stride_sample == host_.n_attacks * item_size(host_.storage));
+    asked.n_queries = request.n_queries;
+    asked.temperature_stride = request.temperature_per_sample ? host_.n_samples : 0;
+    asked.tile = plan.tile;
+    asked.n_whole = plan.n_whole;
+    asked.record_numbers = plan.record_numbers;
+    return asked;
+}
+
+// All that a pass asks with, in one copy.
+void DeviceTable::send_question(const PassRequest& request, const Plan& plan, PassArguments& asked) {
+    Parcel parcel;
+    const size_t temperatures =
+        static_cast<size_t>(request.n_queries * (request.temperature_per_sample ? host_.n_samples : 1));
+    const size_t weights = add_weights(parcel, request, host_.n_classifiers);
+    const size_t temperature = parcel.add(request.temperature, temperatures);
+    const size_t inverse = add_inverse_temperatures(parcel, request, temperatures);
+    const size_t chunks = parcel.add(plan.chunks.data(), plan.chunks.size());
+    const size_t splits = parcel.add(plan.splits.data(), plan.splits.size());
+    size_t samples = 0, starts = 0;
+    const bool own_starts = host_.row_offsets && request.samples;
+    if (request.samples) samples = parcel.add(request.samples, static_cast<size_t>(request.n_samples));
+    if (own_starts) starts = add_starts(parcel, host_, request);
+
+    const char* question = parcel.send(question_, stream_);
+    asked.weights = question + weights;
+    asked.temperature = at<double>(question, temperature);
+    asked.inverse_temperature = at<double>(question, inverse);
+    asked.chunks = at<Chunk>(question, chunks);
+    asked.splits = at<SplitSample>(question, splits);
+    asked.samples = request.samples ? at<int64_t>(question, samples) : nullptr;
+    asked.starts = own_starts ? at<int64_t>(question, starts) : device_.row_offsets;
+}
+
+// For partial sums, for records and for what is asked per sample.
+void DeviceTable::make_room(const PassRequest& request, const Plan& plan, const PassAnswer& answer,
+                            PassArguments& asked) {
+    const auto room = [this](DeviceMemory& memory, bool wanted, int64_t numbers) -> double* {
+        if (!wanted) return nullptr;
+        return static_cast<double*>(memory.reserve(static_cast<size_t>(numbers) * sizeof(double), stream_));
+    };
+    const int64_t n_queries = request.n_queries, n = n_queries * request.n_samples;
+    const int64_t n_chunks = static_cast<int64_t>(plan.chunks.size()),
+                  n_partials = plan.n_whole + static_cast<int64_t>(plan.splits.size());
+    asked.sums = room(sums_, true, n_partials * n_queries * (1 + host_.n_classifiers));
+    asked.records = room(records_, plan.has_records, n_chunks * n_queries * plan.record_numbers);
+    asked.per_sample = room(per_sample_, answer.per_sample, n);
+    asked.best_attack = reinterpret_cast<int64_t*>(room(best_attack_, answer.best_attack, n));
+    asked.best_row = room(best_row_, answer.best_row, n * host_.n_classifiers);
+}
+
+void DeviceTable::bring_answers(const PassArguments& asked, const PassAnswer& answer) const {
+    const auto bring = [this](void* to, const void* from, int64_t numbers) {
+        if (to) download(to, from, static_cast<size_t>(numbers) * sizeof(double), stream_);
+    };
+    const int64_t n = asked.n_queries * asked.n_positions;
+    bring(answer.per_sample, asked.per_sample, n);
+    bring(answer.best_attack, asked.best_attack, n);
+    bring(answer.best_row, asked.best_row, n * host_.n_classifiers);
+}
+
+void DeviceTable::add_up(const PassArguments& asked, int64_t n_partials, PassAnswer& answer) {
+    const int64_t n_classifiers = host_.n_classifiers, n_sums = asked.n_queries * (1 + n_classifiers);
+    ReduceArguments reduce{asked.sums, n_partials, n_sums, 1, nullptr};
+    while (reduce.column_lanes < kWarpLanes && reduce.column_lanes < n_sums) reduce.column_lanes *= 2;
+    const size_t bytes = static_cast<size_t>(n_sums) * sizeof(double);
+    reduce.out = static_cast<double*>(total_.reserve(bytes, stream_));
+    launch(reduce_kernel(), (n_sums + reduce.column_lanes - 1) / reduce.column_lanes, kThreads * sizeof(double),
+           stream_, &reduce);
+    std::vector<double> sums(static_cast<size_t>(n_sums));
+    download(sums.data(), reduce.out, bytes, stream_);
+
+    const double scale = 1.0 / static_cast<double>(host_.n_samples);
+    answer.finite = std::all_of(sums.begin(), sums.end(), [](double x) { return std::isfinite(x); });
+    for (int64_t q = 0; q < asked.n_queries; ++q) {
+        const double* of_query = sums.data() + q * (1 + n_classifiers);
+        answer.value[q] = of_query[0] * scale;
+        for (int64_t k = 0; k < n_classifiers; ++k) answer.gradient[q * n_classifiers + k] = of_query[1 + k] * scale;
+    }
+}
+
+}  // namespace cuda
+}  // namespace mixsolve

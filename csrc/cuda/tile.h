@@ -1,0 +1,148 @@
+// A tile: all classifiers of some rows, in the shared memory of one block of threads. The table is read into it once;
+// scores, probabilities and moments of every query are then taken from it.
+#pragma once
+
+#include "arithmetic.h"
+
+namespace mixsolve {
+namespace cuda {
+
+// Where things lie in shared memory, in bytes; the host asks for `bytes` of it.
+struct SharedLayout {
+    int scores, chance, parts, numbers, rows, sums, bytes;
+
+    MIXSOLVE_HOST_DEVICE SharedLayout(const TileShape& tile, int64_t n_classifiers, int item_size, int score_size) {
+        scores = aligned(static_cast<int>(n_classifiers) * tile.stride * item_size);
+        chance = aligned(scores + tile.rows * score_size);
+        parts = aligned(chance + tile.rows * score_size);
+        numbers = aligned(parts + (tile.rows < kThreads ? kThreads * score_size : 0));
+        rows = numbers + 5 * kWarps * 8;
+        sums = aligned(rows + kWarps * 4);
+        bytes = sums + tile.sums_bytes;
+    }
+    MIXSOLVE_HOST_DEVICE static int aligned(int bytes) { return (bytes + 15) / 16 * 16; }
+};
+
+template <class Score, class Stored>
+struct Tile {
+    const PassArguments& asked;
+    Stored* losses;   // (L, tile.stride)
+    Score* scores;    // (tile.rows) of one query
+    Score* chance;    // (tile.rows) what the rows are weighted with in the moment
+    Score* parts;     // (kThreads) of scores whose classifiers are shared between threads
+    double* numbers;  // (5, kWarps) what warps tell each other
+    int* rows;        // (kWarps)
+    double* sums;     // in shared memory, or null
+
+    MIXSOLVE_DEVICE explicit Tile(const PassArguments& asked_) : asked(asked_) {
+        const SharedLayout at(asked.tile, asked.table.n_classifiers, sizeof(Stored), sizeof(Score));
+        char* shared = shared_memory();
+        losses = reinterpret_cast<Stored*>(shared);
+        scores = reinterpret_cast<Score*>(shared + at.scores);
+        chance = reinterpret_cast<Score*>(shared + at.chance);
+        parts = reinterpret_cast<Score*>(shared + at.parts);
+        numbers = reinterpret_cast<double*>(shared + at.numbers);
+        rows = reinterpret_cast<int*>(shared + at.rows);
+        sums = asked.tile.sums_bytes > 0 ? reinterpret_cast<double*>(shared + at.sums) : nullptr;
+    }
+
+    MIXSOLVE_DEVICE int n_classifiers() const { return static_cast<int>(asked.table.n_classifiers); }
+    MIXSOLVE_DEVICE Score loss(int classifier, int row) const {
+        return static_cast<Score>(widen(losses[classifier * asked.tile.stride + row]));
+    }
+
+    // Threads side by side read neighbouring rows of one classifier, each thread several classifiers at a time.
+    // `place(row)` is where the row lies in the first classifier's plane. Others may look after the next barrier.
+    template <class Place>
+    MIXSOLVE_DEVICE void load(int n_rows, const Place& place) {
+        constexpr int kAtATime = 8;
+        const int side_by_side = asked.tile.rows < kThreads ? asked.tile.rows : kThreads;
+        const int step = kThreads / side_by_side, first = thread() / side_by_side, count = n_classifiers();
+        const int64_t plane = asked.table.stride_classifier;
+#pragma unroll 1
+        for (int row = thread() % side_by_side; row < n_rows; row += side_by_side) {
+            const char* from = place(row) + first * plane;
+            Stored* to = losses + first * asked.tile.stride + row;
+            int k = first;
+#pragma unroll 1
+            for (; k + (kAtATime - 1) * step < count; k += kAtATime * step) {
+                Stored held[kAtATime];
+#pragma unroll
+                for (int i = 0; i < kAtATime; ++i) {
+                    held[i] = *reinterpret_cast<const Stored*>(from + i * step * plane);
+                }
+#pragma unroll
+                for (int i = 0; i < kAtATime; ++i) to[i * step * asked.tile.stride] = held[i];
+                from += kAtATime * step * plane;
+                to += kAtATime * step * asked.tile.stride;
+            }
+#pragma unroll 1
+            for (; k < count; k += step) {
+                *to = *reinterpret_cast<const Stored*>(from);
+                from += step * plane;
+                to += step * asked.tile.stride;
+            }
+        }
+    }
+
+    // The scores of one query, NaN where one is not finite. Rows of equal losses get equal scores: each is summed up
+    // in the same order. Ends with a barrier.
+    MIXSOLVE_DEVICE void score(int64_t query, int n_rows) {
+        const Score* weights = static_cast<const Score*>(asked.weights) + query * n_classifiers();
+        const int tile_rows = asked.tile.rows;
+        if (tile_rows >= kThreads) {
+#pragma unroll 1
+            for (int row = thread(); row < n_rows; row += kThreads) keep(row, partial_score(weights, row, 0, 1));
+        } else {
+            const int sharing = kThreads / tile_rows, row = thread() % tile_rows;
+            parts[thread()] = row < n_rows ? partial_score(weights, row, thread() / tile_rows, sharing) : 0;
+            __syncthreads();
+            if (thread() < n_rows) {
+                Score sum = parts[thread()];
+#pragma unroll 1
+                for (int i = 1; i < sharing; ++i) sum += parts[i * tile_rows + thread()];
+                keep(thread(), sum);
+            }
+        }
+        __syncthreads();
+    }
+
+    // target[k] = target[k] shrink + grow sum_row chance[row] loss(k, row), in float64 beyond the rows of one tile.
+    // A target belongs to the same thread at every call.
+    MIXSOLVE_DEVICE void add_moments(int n_rows, double shrink, double grow, double* target) {
+        const int lanes = asked.tile.moment_lanes, lane = thread() % lanes, count = n_classifiers();
+#pragma unroll 1
+        for (int first = 0; first < count; first += kThreads / lanes) {
+            const int k = first + thread() / lanes;
+            Score sum = 0;
+            if (k < count) {
+#pragma unroll 4
+                for (int row = lane; row < n_rows; row += lanes) sum = multiply_add(chance[row], loss(k, row), sum);
+            }
+            sum = sum_over(sum, lanes);
+            if (k < count && lane == 0) target[k] = target[k] * shrink + grow * static_cast<double>(sum);
+        }
+    }
+
+  private:
+    MIXSOLVE_DEVICE void keep(int row, Score score) { scores[row] = score + (score - score); }
+
+    // In sums of sixteen, which are added up: that keeps the rounding error of many classifiers small.
+    MIXSOLVE_DEVICE Score partial_score(const Score* weights, int row, int first, int step) const {
+        constexpr int kTogether = 16;
+        const int count = n_classifiers();
+        Score score = 0;
+#pragma unroll 1
+        for (int begin = first; begin < count; begin += kTogether * step) {
+            const int end = begin + kTogether * step < count ? begin + kTogether * step : count;
+            Score sum = 0;
+#pragma unroll 4
+            for (int k = begin; k < end; k += step) sum = multiply_add(weights[k], loss(k, row), sum);
+            score += sum;
+        }
+        return score;
+    }
+};
+
+}  // namespace cuda
+}  // namespace mixsolve
