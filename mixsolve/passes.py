@@ -122,7 +122,7 @@ def run_pass(
     float64 = float64_scores or _needs_float64(query_weights, query_temperature)
 
     def answer(in_float64: bool) -> dict[str, Any]:
-        return _native.run_pass(
+        answered: dict[str, Any] = table.backend.run_pass(
             table.native,
             query_weights,
             query_temperature,
@@ -133,6 +133,7 @@ def run_pass(
             cancel,
             len(query_weights) if hessian is True else int(hessian),
         )
+        return answered
 
     found = answer(float64)
     if not found["finite"]:
@@ -314,7 +315,7 @@ def _needs_float64(weights: NDArray[np.float64], temperature: NDArray[np.float64
 
 def raise_if_not_finite(table: LossTable, cancel: _native.CancelToken | None = None) -> None:
     """Raise ValueError naming the table's first loss that is not finite, if there is one."""
-    odd = _native.first_nonfinite(table.native, cancel)
+    odd = table.backend.first_nonfinite(table.native, cancel)
     if odd is None:
         return
     classifier, sample, attack, value = odd

@@ -122,10 +122,15 @@ class LossTable:
             return np.full(self.n_samples, self.n_attacks, dtype=np.int64)
         return np.diff(self.row_offsets)
 
+    @property
+    def backend(self) -> Any:
+        """The compiled module whose passes read this table: that of the device that the losses are on."""
+        return _native
+
     @cached_property
-    def native(self) -> _native.Table:
+    def native(self) -> Any:
         """The table as the compiled passes see it; made on first use."""
-        return _native.Table(
+        return self.backend.Table(
             self.array, int(self.storage), self.row_offsets, self._sample_weight, self.attack_prior
         )
 

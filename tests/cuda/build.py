@@ -1,0 +1,118 @@
+"""Builds what the tests of the CUDA pass run: the kernels for the CPU, and the PTX that nvcc makes of them.
+
+Builds are kept in build/cuda-tests/ under a digest of the sources, the flags and the compiler, so that a suite that
+finds nothing changed compiles nothing.
+"""
+
+import hashlib
+import os
+import platform
+import shlex
+import shutil
+import subprocess
+import sys
+import sysconfig
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+CUDA, EMULATOR = ROOT / "csrc" / "cuda", ROOT / "tests" / "cuda" / "emulator"
+HEADERS = [*sorted((ROOT / "csrc").glob("*.h")), *sorted(CUDA.glob("*.h")), *sorted(EMULATOR.glob("*.h"))]
+
+COMPILE = [
+    "-std=c++17",
+    "-O2",
+    "-g1",
+    "-fPIC",
+    "-ffp-contract=off",
+    "-fvisibility=hidden",
+    "-Wall",
+    "-Wextra",
+]
+# The kernels alone are watched: every access to memory calls what emulator/memory.cpp defines.
+WATCHED = ["-x", "c++", "-fsanitize=thread", "-Wno-unknown-pragmas", "-Wno-tsan"]
+
+
+class Unavailable(Exception):
+    """Says why something cannot be built here."""
+
+
+def emulated_module() -> Path:
+    """The native module `_native_emulated`: the launcher and the kernels of the CUDA pass on the CPU."""
+    if platform.machine() not in ("x86_64", "AMD64") or sys.platform != "linux":
+        raise Unavailable("the emulator needs Linux on an x86-64 processor")
+    compiler = shlex.split(os.environ.get("CXX", "g++"))
+    if shutil.which(compiler[0]) is None:
+        raise Unavailable(f"{compiler[0]} was not found")
+    import pybind11
+
+    includes = [
+        f"-I{EMULATOR}",
+        f"-isystem{pybind11.get_include()}",
+        f"-isystem{sysconfig.get_path('include')}",
+    ]
+    defines = ["-DMIXSOLVE_EMULATED", "-DMIXSOLVE_MODULE=_native_emulated"]
+    sources = [CUDA / "kernels.cu", *sorted(CUDA.glob("*.cpp")), *sorted(EMULATOR.glob("*.cpp"))]
+
+    def build(folder: Path) -> None:
+        def compile_one(source: Path) -> Path:
+            out = folder / f"{source.name}.o"
+            watched = WATCHED if source.suffix == ".cu" else []
+            run([*compiler, *COMPILE, *defines, *includes, *watched, "-c", source, "-o", out])
+            return out
+
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            objects = list(pool.map(compile_one, sources))
+        suffix = sysconfig.get_config_var("EXT_SUFFIX")
+        run([*compiler, "-shared", *objects, "-o", folder / f"_native_emulated{suffix}"])
+
+    folder = built("emulated", [*sources, *HEADERS], [*compiler, *COMPILE, *defines, *WATCHED], build)
+    [module] = folder.glob("_native_emulated*.so")
+    return module
+
+
+def ptx(architecture: str, source: Path = CUDA / "kernels.cu") -> str:
+    """What nvcc makes of the kernels for a virtual architecture such as ``compute_80``."""
+    nvcc = find_nvcc()
+    command = [nvcc, "-std=c++17", "-O3", f"-arch={architecture}", "-ptx"]
+
+    def build(folder: Path) -> None:
+        run([*command, source, "-o", folder / "kernels.ptx"])
+
+    folder = built("ptx", [source, *HEADERS], [*command, version_of(nvcc)], build)
+    return (folder / "kernels.ptx").read_text(encoding="utf-8")
+
+
+def find_nvcc() -> str:
+    """The nvcc of this machine."""
+    nvcc = os.environ.get("NVCC") or shutil.which("nvcc")
+    if nvcc is None:
+        raise Unavailable("nvcc was not found: install the CUDA toolkit 13, or name nvcc by NVCC")
+    return nvcc
+
+
+def version_of(compiler: str) -> str:
+    return subprocess.run([compiler, "--version"], capture_output=True, text=True, check=True).stdout
+
+
+def built(kind: str, sources: list[Path], command: list, build) -> Path:
+    """The folder that `build` has filled for these sources and this command; filled now if there is none."""
+    digest = hashlib.sha256(repr([str(word) for word in command]).encode())
+    for source in sources:
+        digest.update(source.name.encode() + source.read_bytes())
+    folder = ROOT / "build" / "cuda-tests" / f"{kind}-{digest.hexdigest()[:16]}"
+    if not folder.exists():
+        scratch = folder.with_name(f"{folder.name}.{os.getpid()}")
+        scratch.mkdir(parents=True)
+        build(scratch)
+        try:
+            scratch.rename(folder)
+        except OSError:  # another process was faster
+            shutil.rmtree(scratch)
+    return folder
+
+
+def run(command: list) -> None:
+    done = subprocess.run([str(word) for word in command], capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise RuntimeError(f"{shlex.join(map(str, command))}\n{done.stdout}{done.stderr}")

@@ -1,0 +1,79 @@
+"""The backend `emulated`: the CUDA pass, launcher and kernels, on the CPU, behind the interface of the CPU's module."""
+
+import importlib.machinery
+import importlib.util
+from functools import cache
+
+import numpy as np
+
+from mixsolve import _native
+from tests.cuda.build import emulated_module
+
+
+@cache
+def native():
+    """The compiled module; tests.cuda.build.Unavailable says why there is none."""
+    path = emulated_module()
+    loader = importlib.machinery.ExtensionFileLoader("_native_emulated", str(path))
+    module = importlib.util.module_from_spec(importlib.util.spec_from_loader("_native_emulated", loader))
+    loader.exec_module(module)
+    return module
+
+
+class Table:
+    """A table of the emulated device: what `mixsolve.LossTable` asks a backend for."""
+
+    def __init__(self, array, storage, row_offsets=None, sample_weight=None, attack_prior=None):
+        self.array = array
+        self.cpu = _native.Table(array, storage, row_offsets, sample_weight, attack_prior)
+        self.device = native().Table(
+            array.__array_interface__["data"][0],
+            storage,
+            array.shape,
+            array.strides,
+            row_offsets,
+            sample_weight,
+            attack_prior,
+        )
+        self.loads = None
+
+
+class Emulated:
+    """Answers passes on the emulated device."""
+
+    Table = Table
+
+    def __init__(self, **sizes):
+        self.sizes = sizes
+
+    def run_pass(
+        self, table, weights, temperature, want, samples, float64_scores, threads=0, cancel=None, hessians=0
+    ):
+        assert hessians == 0
+        for name, size in self.sizes.items():
+            setattr(table.device.sizes, name, size)
+        begin, n_bytes = extent(table.array)
+        native().add_array(begin, n_bytes)
+        try:
+            return native().run_pass(table.device, weights, temperature, want, samples, float64_scores)
+        finally:
+            table.loads = loads_by_loss(native().take_load_counts(begin), begin, table.array)
+            native().remove_array(begin)
+
+    def first_nonfinite(self, table, cancel=None):
+        return _native.first_nonfinite(table.cpu, cancel)
+
+
+def extent(array):
+    """The address of an array's lowest byte, and how many bytes it spans."""
+    reach = [stride * (length - 1) for stride, length in zip(array.strides, array.shape, strict=True)]
+    low, high = (sum(bound(step, 0) for step in reach) for bound in (min, max))
+    return array.__array_interface__["data"][0] + low, high - low + array.itemsize
+
+
+def loads_by_loss(counts, begin, array):
+    """How often each byte of each loss was loaded, the shape of the array and an axis for the bytes."""
+    offset = array.__array_interface__["data"][0] - begin
+    return np.lib.stride_tricks.as_strided(
+        counts[offset:], (*array.shape, array.itemsize), (*array.strides, 1), writeable=False
+    )

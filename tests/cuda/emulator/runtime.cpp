@@ -1,0 +1,99 @@
+// The launcher's machine on the CPU: device memory is ordinary memory, every byte of which is watched.
+#include "../../../csrc/cuda/runtime.h"
+
+#include <pybind11/numpy.h>
+
+#include <cstdlib>
+#include <cstring>
+
+#include "../../../csrc/cuda/runtime_bindings.h"
+#include "machine.h"
+#include "memory.h"
+
+namespace py = pybind11;
+
+namespace mixsolve {
+namespace cuda {
+namespace {
+
+// What launches go to instead of the emulator when it is set: a function of the name, the number of blocks, the bytes
+// of shared memory and the arguments, which reads and writes device memory itself.
+py::object& interpreter() {
+    static auto* function = new py::object(py::none());
+    return *function;
+}
+
+}  // namespace
+
+DeviceGuard::DeviceGuard(int device) : before_(0), device_(device) {
+    if (device != 0) throw DeviceError("the emulator has device 0 only; got device " + std::to_string(device));
+}
+DeviceGuard::~DeviceGuard() = default;
+
+DeviceMemory::~DeviceMemory() {
+    if (!data_) return;
+    emulator::remove_region(data_);
+    std::free(data_);
+}
+
+// Made anew each time, so that what an earlier pass has left there is nobody's.
+void* DeviceMemory::reserve(size_t bytes, const Stream&) {
+    if (data_) {
+        emulator::remove_region(data_);
+        std::free(data_);
+    }
+    bytes_ = bytes;
+    data_ = std::aligned_alloc(256, (bytes + 511) / 256 * 256);
+    std::memset(data_, 0xff, bytes);
+    emulator::add_region(data_, bytes, name_, emulator::Access::kWritable);
+    return data_;
+}
+
+void upload(void* to, const void* from, size_t bytes, const Stream&) {
+    std::memcpy(to, from, bytes);
+    emulator::mark_written(to, bytes);
+}
+void download(void* to, const void* from, size_t bytes, const Stream&) { std::memcpy(to, from, bytes); }
+
+void launch(const Kernel& kernel, int64_t blocks, size_t shared_bytes, const Stream&, const void* arguments) {
+    if (blocks < 1 || blocks > 2147483647 || shared_bytes > 64 * 1024) {
+        throw DeviceError(std::string(kernel.name) + " was launched with " + std::to_string(blocks) + " blocks and " +
+                          std::to_string(shared_bytes) + " bytes of shared memory");
+    }
+    if (!interpreter().is_none()) {
+        interpreter()(kernel.name, blocks, shared_bytes,
+                      py::bytes(static_cast<const char*>(arguments), kernel.argument_bytes));
+        return;
+    }
+    try {
+        const auto entry = reinterpret_cast<emulator::Entry>(const_cast<void*>(kernel.entry));
+        emulator::launch(entry, blocks, kThreads, shared_bytes, arguments, kernel.argument_bytes);
+    } catch (const emulator::Fault& fault) {
+        throw DeviceError(std::string(kernel.name) + ": " + fault.what());
+    }
+}
+
+void run_without_interpreter(const std::function<void()>& call) { call(); }
+
+void bind_runtime(py::module_& module) {
+    module.def("add_array", [](uintptr_t begin, size_t bytes) {
+        emulator::add_region(reinterpret_cast<const void*>(begin), bytes, "losses", emulator::Access::kReadOnly);
+    });
+    module.def("remove_array", [](uintptr_t begin) { emulator::remove_region(reinterpret_cast<const void*>(begin)); });
+    module.def("take_load_counts", [](uintptr_t begin) {
+        const std::vector<uint8_t> counts = emulator::take_load_counts(reinterpret_cast<const void*>(begin));
+        return py::array_t<uint8_t>(static_cast<py::ssize_t>(counts.size()), counts.data());
+    });
+    module.def("regions", [] {
+        py::list found;
+        for (const auto& [begin, bytes, name, writable] : emulator::list_regions()) {
+            found.append(py::make_tuple(begin, bytes, name, writable));
+        }
+        return found;
+    });
+    module.def("disturb_exponentials", &emulator::disturb_exponentials);
+    module.def("set_interpreter", [](py::object function) { interpreter() = std::move(function); });
+}
+
+}  // namespace cuda
+}  // namespace mixsolve

@@ -1,0 +1,150 @@
+"""The CUDA pass, its launcher and its kernels, compiled for the CPU: every answer against the specification.
+
+Every access of a kernel to memory is watched while these tests run: one outside an array, one that races with another
+thread's or one to what nobody has written ends the pass with an error.
+"""
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+from mixsolve import LossTable, worst_case
+from mixsolve.passes import run_pass
+from tests.cuda.small_cases import SMALL, small_cases
+from tests.pass_cases import KINDS, LAYOUTS, STORAGES, case, draw_prior, draw_temperatures
+from tests.pass_checks import check
+from tests.test_pass_accuracy import assert_as_careful_as_numpy
+from tests.tolerances import loss_scale
+
+
+@pytest.mark.parametrize("storage", STORAGES)
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_every_answer_agrees_with_the_specification(layout, storage, emulate):
+    emulate(**SMALL)
+    for drawn in small_cases(storage, layout, 2):
+        check(drawn)
+        check(drawn, float64_scores=True)
+
+
+@pytest.mark.parametrize("sizes", [SMALL, {}], ids=["small tiles", "tiles as they are"])
+@pytest.mark.parametrize("storage", STORAGES)
+def test_every_answer_on_ragged_tables_agrees_with_the_specification(storage, sizes, emulate):
+    emulate(**sizes)
+    for drawn in small_cases(storage, None, 3):
+        check(drawn)
+        check(drawn, float64_scores=True)
+
+
+@pytest.mark.parametrize(
+    "shape", [(2, 300, 3), (4, 40, 32), (10, 3, 700), (33, 2, 90), (130, 5, 16), (1024, 2, 9)]
+)
+@pytest.mark.parametrize("storage", ["float32", "float64"])
+def test_tiles_as_they_are(shape, storage, emulate):
+    """Several samples to a warp, a warp to a sample, samples beyond a tile, and the most classifiers promised."""
+    emulate()
+    rng = np.random.default_rng(sum(shape))
+    losses = rng.random(shape).astype(STORAGES[storage])
+    temperature = draw_temperatures(rng, 2, shape[1], 1.0)
+    check(case(losses, rng.dirichlet(np.ones(shape[0]), 2), temperature, sample_weight=rng.random(shape[1])))
+
+
+@pytest.mark.parametrize("sums_bytes", [0, 20_000], ids=["sums in device memory", "sums in shared memory"])
+def test_few_samples_of_many_attacks_are_split_and_merged(sums_bytes, emulate):
+    emulate(**SMALL, shared_sums_bytes=sums_bytes)
+    rng = np.random.default_rng(0)
+    for shape in ((3, 2, 2000), (17, 1, 500), (5, 3, 257)):
+        losses = rng.normal(size=shape).astype(np.float32)
+        prior = draw_prior(rng, shape[1:])
+        weights = rng.dirichlet(np.ones(shape[0]), 3)
+        check(case(losses, weights, [0.0, 0.05, 1e5], attack_prior=prior))
+        check(case(losses, weights, draw_temperatures(rng, 3, shape[1], 1.0)))
+
+
+def test_many_queries_share_one_read(emulate):
+    emulate(**SMALL)
+    rng = np.random.default_rng(1)
+    losses = rng.random((6, 20, 15))
+    weights = rng.dirichlet(np.ones(6), 40)
+    check(case(losses, weights, draw_temperatures(rng, 40, 20, 1.0)))
+
+
+@pytest.mark.parametrize("storage", STORAGES)
+def test_every_byte_of_the_table_is_loaded_once(storage, emulate):
+    emulate(**SMALL)
+    for layout in ("contiguous", "samples backwards", "every third sample", "attacks cut out", None):
+        for drawn in small_cases(storage, layout, 2):
+            table = drawn.table()
+            run_pass(
+                table,
+                drawn.weights,
+                drawn.temperature,
+                per_sample=True,
+                best_attack=True,
+                best_row=True,
+                samples=drawn.samples,
+            )
+            expected = np.zeros(table.array.shape, dtype=int)
+            for sample in range(table.n_samples) if drawn.samples is None else drawn.samples:
+                if table.row_offsets is None:
+                    expected[:, sample] = 1
+                else:
+                    expected[:, table.row_offsets[sample] : table.row_offsets[sample + 1]] = 1
+            assert (table.native.loads == expected[..., None]).all()
+
+
+@pytest.mark.parametrize("disturbance", [-2, 0, 2])
+@pytest.mark.parametrize("level", [0.0, 1e-6, 1e-2, 0.1, 1.0, 10.0, 1e6])
+def test_float32_scores_are_as_careful_as_numpy(level, disturbance, emulate, emulator):
+    """Also where the exponentials of the device are off by two units in the last place, as they may be."""
+    emulate()
+    emulator.disturb_exponentials(disturbance)
+    rng = np.random.default_rng(0)
+    for kind in ("uniform", "zero or one", "mostly tiny"):
+        for shape in ((1, 20, 8), (4, 12, 100), (10, 2, 2500), (128, 4, 16)):
+            losses = KINDS[kind](rng, shape).astype(np.float32)
+            weights = rng.dirichlet(np.ones(shape[0]))
+            assert_as_careful_as_numpy(None, losses, weights, level * loss_scale(losses))
+    losses = rng.random((4, 9, 40)).astype(ml_dtypes.bfloat16)
+    prior = np.maximum(draw_prior(rng, (9, 40), dtype=np.float32), np.float32(1e-12))
+    assert_as_careful_as_numpy(None, losses, rng.dirichlet(np.ones(4)), level, prior)
+
+
+@pytest.mark.parametrize("storage", STORAGES)
+def test_of_identical_rows_the_first_is_best(storage, emulate):
+    emulate(**SMALL)
+    rng = np.random.default_rng(2)
+    for n_attacks in (2, 3, 9, 33, 100, 700):
+        for n_classifiers in (1, 7, 40):
+            pair = np.sort(rng.choice(n_attacks, size=2, replace=False))
+            losses = rng.random((n_classifiers, 2, n_attacks))
+            losses[:, :, pair] = 1 + rng.random((n_classifiers, 2))[:, :, None]
+            weights = rng.dirichlet(np.ones(n_classifiers), 2)
+            table = LossTable(losses.astype(STORAGES[storage]))
+            found = run_pass(table, weights, [0.0, 0.1], best_attack=True)
+            assert (found.best_attack == pair[0]).all()
+
+
+def test_losses_that_are_not_finite_are_named(emulate):
+    emulate(**SMALL)
+    for n_attacks in (5, 3000):
+        for odd in (np.nan, np.inf, -np.inf):
+            losses = np.random.default_rng(3).random((3, 4, n_attacks), dtype=np.float32)
+            losses[1, 2, n_attacks // 2] = odd
+            with pytest.raises(
+                ValueError, match=f"got {odd} at classifier 1, sample 2, attack {n_attacks // 2}"
+            ):
+                worst_case(losses, [1.0, 0.0, 0.0])
+            with pytest.raises(ValueError, match="classifier 1, sample 2"):
+                run_pass(LossTable(losses), [[0.5, 0.0, 0.5]], 0.1)
+
+
+def test_scores_that_overflow_float32_are_taken_in_float64(emulate):
+    emulate(**SMALL)
+    losses = np.full((2, 3, 4), 2e38, dtype=np.float32)
+    assert worst_case(losses, [2.0, 2.0]).value == pytest.approx(8e38)
+
+
+def test_tables_of_too_many_classifiers_are_refused(emulate):
+    emulate()
+    with pytest.raises(ValueError, match="classifiers; got 20000"):
+        worst_case(np.ones((20_000, 1, 1)), np.full(20_000, 1 / 20_000))
