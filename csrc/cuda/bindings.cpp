@@ -158,14 +158,14 @@ PYBIND11_MODULE(MIXSOLVE_MODULE, module) {
     module.attr("BEST_ROW") = kBestRow;
     py::register_exception<mixsolve::cuda::DeviceError>(module, "DeviceError", PyExc_RuntimeError);
 
-    py::class_<PlanSizes>(module, "PlanSizes")
+    py::class_<PlanSizes>(module, "PlanSizes", py::module_local())
         .def_readwrite("tile_bytes", &PlanSizes::tile_bytes)
         .def_readwrite("most_tile_rows", &PlanSizes::most_tile_rows)
         .def_readwrite("chunk_bytes", &PlanSizes::chunk_bytes)
         .def_readwrite("most_chunks", &PlanSizes::most_chunks)
         .def_readwrite("piece_bytes", &PlanSizes::piece_bytes)
         .def_readwrite("shared_sums_bytes", &PlanSizes::shared_sums_bytes);
-    py::class_<DeviceTable>(module, "Table")
+    py::class_<DeviceTable>(module, "Table", py::module_local())
         .def(py::init([](uintptr_t pointer, int storage, std::vector<int64_t> shape, std::vector<int64_t> strides,
                          py::object row_offsets, py::object sample_weight, py::object attack_prior, int device,
                          uintptr_t stream) {

@@ -59,7 +59,6 @@ struct LongSample {
         for (int64_t begin = first; begin < last; begin += asked.tile.rows) {
             const int n_rows = static_cast<int>(last - begin < asked.tile.rows ? last - begin : asked.tile.rows);
             tile.load(n_rows, [=](int row) { return data + (begin + row) * static_cast<int64_t>(sizeof(Stored)); });
-            __syncthreads();
 #pragma unroll 1
             for (int64_t q = 0; q < asked.n_queries; ++q) {
                 const Query query{asked, q};

@@ -31,7 +31,6 @@ struct ShortSamples {
 
     MIXSOLVE_DEVICE void answer(double* sums) {
         tile.load(n_rows, [this](int row) { return place(row); });
-        __syncthreads();
 #pragma unroll 1
         for (int64_t q = 0; q < asked.n_queries; ++q) {
             const Query query{asked, q};

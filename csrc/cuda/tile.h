@@ -52,7 +52,8 @@ struct Tile {
     }
 
     // Threads side by side read neighbouring rows of one classifier, each thread several classifiers at a time.
-    // `place(row)` is where the row lies in the first classifier's plane. Others may look after the next barrier.
+    // `place(row)` is where the row lies in the first classifier's plane. The losses that a thread loads are those that
+    // it scores: others may look at them after the barrier of `score`.
     template <class Place>
     MIXSOLVE_DEVICE void load(int n_rows, const Place& place) {
         constexpr int kAtATime = 8;

@@ -75,7 +75,6 @@ MIXSOLVE_DEVICE void pass(const PassArguments& asked) {
         return;
     }
     for (int64_t i = thread(); i < n_sums; i += kThreads) work.sums[i] = 0;
-    __syncthreads();
     work.whole_samples(chunk.begin, chunk.end);
     if (work.sums == kept) return;
     for (int64_t i = thread(); i < n_sums; i += kThreads) kept[i] = work.sums[i];

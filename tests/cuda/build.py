@@ -71,15 +71,28 @@ def emulated_module() -> Path:
     return module
 
 
-def ptx(architecture: str, source: Path = CUDA / "kernels.cu") -> str:
-    """What nvcc makes of the kernels for a virtual architecture such as ``compute_80``."""
+def emulated_variant(kernels: Path, folder: Path) -> Path:
+    """`_native_emulated` with other kernels, made in a folder of the caller's."""
+    compiler, module = shlex.split(os.environ.get("CXX", "g++")), emulated_module()
+    flags = [*COMPILE, "-O1", "-DMIXSOLVE_EMULATED", f"-I{EMULATOR}", *WATCHED]
+    run([*compiler, *flags, "-c", kernels, "-o", folder / "kernels.o"])
+    others = [path for path in module.parent.glob("*.o") if path.name != "kernels.cu.o"]
+    run([*compiler, "-shared", folder / "kernels.o", *others, "-o", folder / module.name])
+    return folder / module.name
+
+
+def ptx(architecture: str, source: Path = CUDA / "kernels.cu", folder: Path | None = None) -> str:
+    """What nvcc makes of the kernels for a virtual architecture such as ``compute_80``; kept unless in a folder."""
     nvcc = find_nvcc()
     command = [nvcc, "-std=c++17", "-O3", f"-arch={architecture}", "-ptx"]
 
-    def build(folder: Path) -> None:
-        run([*command, source, "-o", folder / "kernels.ptx"])
+    def build(into: Path) -> None:
+        run([*command, source, "-o", into / "kernels.ptx"])
 
-    folder = built("ptx", [source, *HEADERS], [*command, version_of(nvcc)], build)
+    if folder is None:
+        folder = built("ptx", [source, *HEADERS], [*command, version_of(nvcc)], build)
+    else:
+        build(folder)
     return (folder / "kernels.ptx").read_text(encoding="utf-8")
 
 

@@ -20,8 +20,8 @@ def emulator():
 def emulate(emulator, monkeypatch):
     """`emulate(**sizes)`: from here on tables are on the emulated device, cut into tiles and chunks of such sizes."""
 
-    def choose(**sizes):
-        monkeypatch.setattr(LossTable, "backend", Emulated(**sizes))
+    def choose(module=None, **sizes):
+        monkeypatch.setattr(LossTable, "backend", Emulated(module, **sizes))
 
     yield choose
     emulator.disturb_exponentials(0)

@@ -13,9 +13,14 @@ from tests.cuda.build import emulated_module
 @cache
 def native():
     """The compiled module; tests.cuda.build.Unavailable says why there is none."""
-    path = emulated_module()
-    loader = importlib.machinery.ExtensionFileLoader("_native_emulated", str(path))
-    module = importlib.util.module_from_spec(importlib.util.spec_from_loader("_native_emulated", loader))
+    return load(emulated_module())
+
+
+def load(path):
+    """The module in a file, under a name of its own: there may be several builds of it at once."""
+    name = f"{path.parent.name}._native_emulated"
+    loader = importlib.machinery.ExtensionFileLoader(name, str(path))
+    module = importlib.util.module_from_spec(importlib.util.spec_from_loader(name, loader))
     loader.exec_module(module)
     return module
 
@@ -23,28 +28,31 @@ def native():
 class Table:
     """A table of the emulated device: what `mixsolve.LossTable` asks a backend for."""
 
-    def __init__(self, array, storage, row_offsets=None, sample_weight=None, attack_prior=None):
+    def __init__(self, module, array, storage, row_offsets=None, sample_weight=None, attack_prior=None):
         self.array = array
         self.cpu = _native.Table(array, storage, row_offsets, sample_weight, attack_prior)
-        self.device = native().Table(
-            array.__array_interface__["data"][0],
-            storage,
-            array.shape,
-            array.strides,
-            row_offsets,
-            sample_weight,
-            attack_prior,
-        )
-        self.loads = None
+        pointer = array.__array_interface__["data"][0]
+        belongings = (row_offsets, sample_weight, attack_prior)
+        self.device = module.Table(pointer, storage, array.shape, array.strides, *belongings)
+        self.loads = None  # of the last pass, see loads_by_loss
 
 
 class Emulated:
-    """Answers passes on the emulated device."""
+    """Answers passes on the emulated device.
 
-    Table = Table
+    Parameters
+    ----------
+    module : module, optional
+        Another build of the native module.
+    **sizes : int
+        Sizes of the plan, see csrc/cuda/plan.h.
+    """
 
-    def __init__(self, **sizes):
-        self.sizes = sizes
+    def __init__(self, module=None, **sizes):
+        self.module, self.sizes = module or native(), sizes
+
+    def Table(self, *arguments):
+        return Table(self.module, *arguments)
 
     def run_pass(
         self, table, weights, temperature, want, samples, float64_scores, threads=0, cancel=None, hessians=0
@@ -53,12 +61,12 @@ class Emulated:
         for name, size in self.sizes.items():
             setattr(table.device.sizes, name, size)
         begin, n_bytes = extent(table.array)
-        native().add_array(begin, n_bytes)
+        self.module.add_array(begin, n_bytes)
         try:
-            return native().run_pass(table.device, weights, temperature, want, samples, float64_scores)
+            return self.module.run_pass(table.device, weights, temperature, want, samples, float64_scores)
         finally:
-            table.loads = loads_by_loss(native().take_load_counts(begin), begin, table.array)
-            native().remove_array(begin)
+            table.loads = loads_by_loss(self.module.take_load_counts(begin), begin, table.array)
+            self.module.remove_array(begin)
 
     def first_nonfinite(self, table, cancel=None):
         return _native.first_nonfinite(table.cpu, cancel)

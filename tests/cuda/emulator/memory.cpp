@@ -131,10 +131,22 @@ void begin_launch() { ++launch_number; }
 std::vector<ListedRegion> list_regions() {
     std::vector<ListedRegion> listed;
     for (const Region* region : regions) {
-        listed.push_back(
-            {region->begin, region->end - region->begin, region->name, region->access == Access::kWritable});
+        std::vector<uint8_t> written;
+        for (const Byte& byte : region->bytes) written.push_back(byte.written);
+        listed.push_back({reinterpret_cast<const char*>(region->begin), region->end - region->begin, region->name,
+                          region->access == Access::kWritable, written});
     }
     return listed;
+}
+
+void set_written(const void* begin, const uint8_t* written) {
+    for (Byte& byte : find(reinterpret_cast<uintptr_t>(begin))->bytes) byte.written = *written++;
+}
+
+void add_loads(const void* begin, const uint8_t* counts) {
+    for (uint8_t& loads : find(reinterpret_cast<uintptr_t>(begin))->loads) {
+        loads = static_cast<uint8_t>(std::min(255, loads + *counts++));
+    }
 }
 
 std::vector<uint8_t> take_load_counts(const void* begin) {

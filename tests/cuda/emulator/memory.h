@@ -16,13 +16,17 @@ void remove_region(const void* begin);
 void mark_written(const void* begin, size_t bytes);  // by the host
 void begin_launch();
 
+// What another executor of kernels needs to know of the regions, and what it reports back.
 struct ListedRegion {
-    uintptr_t begin;
+    const char* begin;
     size_t bytes;
     std::string name;
     bool writable;
+    std::vector<uint8_t> written;  // per byte
 };
 std::vector<ListedRegion> list_regions();
+void set_written(const void* begin, const uint8_t* written);
+void add_loads(const void* begin, const uint8_t* counts);
 
 // How often each byte of a read-only region has been loaded since it was added, or since the last call.
 std::vector<uint8_t> take_load_counts(const void* begin);

@@ -11,6 +11,7 @@
 #include "memory.h"
 
 namespace py = pybind11;
+using Bytes = py::array_t<uint8_t, py::array::c_style | py::array::forcecast>;
 
 namespace mixsolve {
 namespace cuda {
@@ -86,10 +87,18 @@ void bind_runtime(py::module_& module) {
     });
     module.def("regions", [] {
         py::list found;
-        for (const auto& [begin, bytes, name, writable] : emulator::list_regions()) {
-            found.append(py::make_tuple(begin, bytes, name, writable));
+        for (const emulator::ListedRegion& region : emulator::list_regions()) {
+            const py::array_t<uint8_t> written(static_cast<py::ssize_t>(region.written.size()), region.written.data());
+            found.append(py::make_tuple(reinterpret_cast<uintptr_t>(region.begin), region.bytes, region.name,
+                                        region.writable, written));
         }
         return found;
+    });
+    module.def("mark_written", [](uintptr_t begin, const Bytes& written) {
+        emulator::set_written(reinterpret_cast<const void*>(begin), written.data());
+    });
+    module.def("note_loads", [](uintptr_t begin, const Bytes& counts) {
+        emulator::add_loads(reinterpret_cast<const void*>(begin), counts.data());
     });
     module.def("disturb_exponentials", &emulator::disturb_exponentials);
     module.def("set_interpreter", [](py::object function) { interpreter() = std::move(function); });

@@ -1,0 +1,131 @@
+"""Mistakes that kernels are made of, each planted into a copy of ours: both checkers must catch every one."""
+
+import re
+import shutil
+from dataclasses import dataclass
+
+from tests.cuda.build import CUDA, ROOT
+
+
+@dataclass(frozen=True)
+class Bug:
+    """A replacement in one source file; `caught` is part of what the checkers say where they name the mistake."""
+
+    name: str
+    file: str
+    right: str
+    wrong: str
+    caught: str = ""
+
+
+SHORT, LONG, TILE, WORK = (f"cuda/{name}.h" for name in ("short_samples", "long_samples", "tile", "work"))
+
+BUGS = [
+    Bug(
+        "lanes of a warp read what others write without a barrier",
+        TILE,
+        "sum = sum_over(sum, lanes);",
+        """parts[thread()] = sum;
+            sum = 0;
+            for (int l = 0; l < lanes; ++l) sum += parts[thread() - lane + l];""",
+        "race",
+    ),
+    Bug(
+        "a write one past the end of an answer",
+        SHORT,
+        "asked.per_sample[query.answer(at)] =",
+        "asked.per_sample[query.answer(at) + 1] =",
+    ),
+    Bug("shared memory past its end", TILE, "shared + at.sums)", "shared + at.bytes - 8)", "out of bounds"),
+    Bug(
+        "a read of shared memory that nobody wrote",
+        WORK,
+        "work.sums[i] = 0;",
+        "break;",
+        "not written",
+    ),
+    Bug(
+        "a read of device memory that nobody wrote",
+        LONG,
+        "i < asked.n_queries * asked.record_numbers;",
+        "i < 1;",
+        "not written",
+    ),
+    Bug(
+        "an exchange that some lanes of a warp skip",
+        SHORT,
+        "return largest_over(largest, lanes);",
+        "return count > 0 ? largest_over(largest, lanes) : largest;",
+    ),
+    Bug(
+        "a thread that ends before a barrier",
+        SHORT,
+        "const Query query{asked, q};\n",
+        "const Query query{asked, q};\n            if (thread() >= 250) return;\n",
+    ),
+    Bug(
+        "blocks that write into one place",
+        WORK,
+        "nullptr : asked.sums + block() * n_sums",
+        "nullptr : asked.sums",
+        "race",
+    ),
+    Bug(
+        "rows beyond the last one",
+        TILE,
+        "row < n_rows; row += side_by_side",
+        "row < asked.tile.rows; row += side_by_side",
+    ),
+    Bug("a row left out", TILE, "row < n_rows; row += side_by_side", "row < n_rows - 1; row += side_by_side"),
+    Bug("a moment that is not rescaled", TILE, "target[k] * shrink + grow", "target[k] + grow"),
+    Bug(
+        "a load that is wider than its row is aligned",
+        TILE,
+        "held[i] = *reinterpret_cast<const Stored*>(from + i * step * plane);",
+        "held[i] = *reinterpret_cast<const double*>(from + i * step * plane);",
+        "misaligned",
+    ),
+    Bug("a merge that forgets the total", "online_lse.h", " + state.total * shift_first", ""),
+    Bug("a merge that forgets a factor", "online_lse.h", "other.mass * factors.second", "other.mass"),
+    Bug("a piece of a sample lost", WORK, "piece < split.n_chunks", "piece < split.n_chunks - 1"),
+    Bug("two planes swapped", TILE, "to[i * step * asked", "to[(i ^ 1) * step * asked"),
+    Bug("the last of equal attacks", "cuda/arithmetic.h", "a.row <= b.row", "a.row >= b.row"),
+    Bug("a weight of another query", TILE, "+ query * n_classifiers()", "+ 0 * query"),
+    Bug("a sample's weight forgotten", "cuda/query.h", "return table.sample_weight ?", "return false ?"),
+]
+
+BARRIER = "__syncthreads();"
+
+
+def barriers():
+    """Every barrier of the kernels, deleted."""
+    found = []
+    for path in sorted(CUDA.glob("*.h")):
+        text = path.read_text(encoding="utf-8")
+        for number, match in enumerate(re.finditer(re.escape(BARRIER), text)):
+            line = text.count("\n", 0, match.start()) + 1
+            found.append(Bug(f"{path.name}, line {line}", f"cuda/{path.name}", BARRIER, str(number)))
+    return found
+
+
+def plant(bug, folder):
+    """A copy of the sources with the bug, and kernels for float32 only, which compile faster; the kernels' file."""
+    shutil.copytree(ROOT / "csrc", folder / "csrc", ignore=shutil.ignore_patterns("cpu", "*.cpp"))
+    kernels = folder / "csrc" / "cuda" / "kernels.cu"
+    text = kernels.read_text(encoding="utf-8")
+    text = re.sub(r"MIXSOLVE_PASS\(mixsolve_pass_(?!float32,)\w+,.*\n", "", text)
+    kernels.write_text(re.sub(r"mixsolve_pass_\w+(?=, PassArguments)", "mixsolve_pass_float32", text))
+    if bug is not None:
+        path = folder / "csrc" / bug.file
+        path.write_text(spoilt(path.read_text(encoding="utf-8"), bug))
+    return kernels
+
+
+def spoilt(text, bug):
+    if bug.right == BARRIER:
+        parts = text.split(BARRIER)
+        number = int(bug.wrong) + 1
+        return BARRIER.join(parts[:number]) + ";" + BARRIER.join(parts[number:])
+    if text.count(bug.right) != 1:
+        raise ValueError(f"{bug.name}: {bug.right!r} is there {text.count(bug.right)} times")
+    return text.replace(bug.right, bug.wrong)
