@@ -2,6 +2,7 @@
 #pragma once
 
 #include "best_rows.h"
+#include "fused_hessian.h"
 #include "fused_queries.h"
 #include "fused_short.h"
 
@@ -17,12 +18,13 @@ struct FewClassifiers {
     static_assert(kRangeRows % (kRunVectors * kWidth) == 0, "the runs of a range are those of the block");
     // Passes with float64 scores are few: they do without some of the loops, which take long to compile.
     static constexpr bool kIsUsual = sizeof(Score) == 4;
+    static constexpr bool kHasHessians = kIsUsual && sizeof(Stored) == 4;
     static constexpr int kFusedPlanes = kIsUsual || sizeof(Stored) >= 4 ? kMostFusedPlanes : 0;
 
     static bool has_long_blocks(const LossTable& table, const PassRequest& request) {
         const int64_t item = item_size(table.storage);
         return table.n_classifiers <= kFusedPlanes && !table.row_offsets && !table.prior && !request.samples &&
-               request.n_hessians == 0 &&
+               takes_hessians(table, request) &&
                (fill_vectors(table) || (table.n_attacks >= 2 * kWidth && table.n_attacks <= kMaxBlockRows)) &&
                table.stride_sample == table.n_attacks * item;
     }
@@ -30,9 +32,13 @@ struct FewClassifiers {
     static bool fill_vectors(const LossTable& table) {
         return kIsUsual && !table.row_offsets && table.n_attacks <= kWidth && kWidth % table.n_attacks == 0;
     }
+    static bool takes_hessians(const LossTable& table, const PassRequest& request) {
+        return request.n_hessians == 0 || (kHasHessians && !fill_vectors(table));
+    }
     static bool take(const Segments<Score>& samples) {
         const LossTable& table = *samples.work.table;
-        return table.n_classifiers <= kFusedPlanes && !samples.block.prior && samples.work.request->n_hessians == 0 &&
+        return table.n_classifiers <= kFusedPlanes && !samples.block.prior &&
+               takes_hessians(table, *samples.work.request) &&
                (fill_vectors(table) || (!samples.short_samples() && samples.all_fill_a_vector()));
     }
     template <int Planes = kFusedPlanes>
@@ -56,10 +62,15 @@ struct FewClassifiers {
         const int64_t n_queries = work.request->n_queries;
         const bool best = work.answer->best_attack || work.answer->best_row;
         const Segments<Score> any{block, work, 0, nullptr, nullptr, {}};
-        int64_t n_soft = 0;
-        for (int64_t q = 0; q < n_queries; ++q) n_soft += any.of(q).temperature(0) > 0;
+        int64_t n_soft = 0, n_curved = 0;
+        for (int64_t q = 0; q < n_queries; ++q) {
+            const bool soft = any.of(q).temperature(0) > 0, curved = soft && q < work.request->n_hessians;
+            n_soft += soft && !curved;
+            n_curved += curved;
+        }
         const int64_t together = kIsUsual ? n_soft / kQueryGroup : 0;
-        const int64_t n_loops = (best ? n_queries : n_queries - n_soft) + n_soft - together * (kQueryGroup - 1);
+        const int64_t n_loops =
+            (best ? n_queries : n_queries - n_soft - n_curved) + n_soft + n_curved - together * (kQueryGroup - 1);
         const int n = block.n_segments;
         const int range = n_loops == 1 ? n : kRangeRows * n > block.n_rows ? kRangeRows * n / block.n_rows : 1;
         Vec<Score>* totals = static_cast<Vec<Score>*>(work.totals);
@@ -79,6 +90,10 @@ struct FewClassifiers {
                 if (worst_case) {
                     query.values_from_maxima(first, last);
                     Best::add(rows, query, first, last);
+                    continue;
+                }
+                if (q < work.request->n_hessians) {
+                    soften_with_hessian<Planes>(rows, any, q, first, last);
                     continue;
                 }
                 soft[waiting++] = q;
@@ -117,6 +132,15 @@ struct FewClassifiers {
                     query.values_from_masses(first, last);
                 }
             }
+        }
+    }
+    template <int Planes>
+    static void soften_with_hessian(const Rows<Score, Stored>& rows, const Segments<Score>& any, int64_t q, int first,
+                                    int last) {
+        if constexpr (kHasHessians) {
+            const Segments<Score> query = any.of(q, 0, buffer<Score>(any.work.probabilities, 0));
+            FusedHessian<Score, Stored, Planes>{rows, query, weights<Score>(any.work) + q * Planes}.soften(first, last);
+            query.values_from_masses(first, last);
         }
     }
     template <int Planes>

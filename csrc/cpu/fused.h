@@ -131,19 +131,21 @@ struct Fused {
         Vec<Score> highest = splat(kLowest);
         int vector = 0;
         for (int row = begin; row + kWidth <= end; row += kWidth, ++vector, from += kWidth * sizeof(Stored)) {
-            table.template fetch<0>(from, vector);
-            const Vec<Score> z = table.template score<true>(from, kWidth);
-            store(out + vector * kWidth, z);
-            highest = vmax(highest, z);
+            highest = vmax(highest, score_vector<true>(table, from, vector, kWidth, out));
         }
         const int left = end - begin - vector * kWidth;
-        if (left > 0) {
-            table.template fetch<0>(from, vector);
-            const Vec<Score> z = keep_first<Score>(table.template score<false>(from, left), left, kLowest);
-            store(out + vector * kWidth, z);
-            highest = vmax(highest, z);
-        }
+        if (left > 0) highest = vmax(highest, score_vector<false>(table, from, vector, left, out));
         return {begin, end, out, lane_max(highest)};
+    }
+
+    template <bool Whole>
+    static MIXSOLVE_INLINE Vec<Score> score_vector(const Losses& table, const char* from, int vector, int count,
+                                                   Score* out) {
+        table.template fetch<0>(from, vector);
+        Vec<Score> z = table.template score<Whole>(from, count);
+        if (!Whole) z = keep_first<Score>(z, count, kLowest);
+        store(out + vector * kWidth, z);
+        return z;
     }
 
     // sum_j p_j row_j and sum_j p_j over a tile, with p_j = 2^(scale (z_j - shift)), by lanes.
@@ -156,25 +158,25 @@ struct Fused {
         for (int p = 0; p < Planes; ++p) moment[p] = sum;
         int vector = 0;
         for (int row = tile.begin; row + kWidth <= tile.end; row += kWidth, ++vector, from += kWidth * sizeof(Stored)) {
-            table.template fetch<1>(from, vector);
-            const Vec<Score> chance = exp2_of((load(tile.scores + vector * kWidth) - shifts) * scales);
-            sum += chance;
-            MIXSOLVE_UNROLL
-            for (int p = 0; p < Planes; ++p) {
-                moment[p] = fma(chance, table.template at<true>(from, p, kWidth), moment[p]);
-            }
+            const Vec<Score> exponent = (load(tile.scores + vector * kWidth) - shifts) * scales;
+            sum += add_vector<true>(table, from, vector, kWidth, exponent, moment);
         }
         const int left = tile.end - tile.begin - vector * kWidth;
         if (left > 0) {  // chances beyond the last row are too small to count
-            table.template fetch<1>(from, vector);
-            const Vec<Score> chance = exp2_of((load(tile.scores + vector * kWidth) - shifts) * scales);
-            sum += chance;
-            MIXSOLVE_UNROLL
-            for (int p = 0; p < Planes; ++p) {
-                moment[p] = fma(chance, table.template at<false>(from, p, left), moment[p]);
-            }
+            const Vec<Score> exponent = (load(tile.scores + vector * kWidth) - shifts) * scales;
+            sum += add_vector<false>(table, from, vector, left, exponent, moment);
         }
         return sum;
+    }
+
+    template <bool Whole>
+    static MIXSOLVE_INLINE Vec<Score> add_vector(const Losses& table, const char* from, int vector, int count,
+                                                 Vec<Score> exponent, Vec<Score> (&moment)[Planes]) {
+        table.template fetch<1>(from, vector);
+        const Vec<Score> chance = exp2_of(exponent);
+        MIXSOLVE_UNROLL
+        for (int p = 0; p < Planes; ++p) moment[p] = fma(chance, table.template at<Whole>(from, p, count), moment[p]);
+        return chance;
     }
 
     // Sample `s` of several tiles, the first of which is `tile`; leaves there the tile that comes after the sample.

@@ -39,8 +39,8 @@ struct BlockKernel {
         for (int s = 0; s < block.n_segments && work.table->sample_weight; ++s) {
             samples.weights()[s] = static_cast<Score>(samples.weight(s));
         }
-        if (work.request->n_hessians > 0) SecondMoments<Score, Stored>::make_room(block.n_rows, work);
         if (Few::take(samples)) return Few::answer(rows, block, work);
+        if (work.request->n_hessians > 0) SecondMoments<Score, Stored>::make_room(block.n_rows, work);
         for (int64_t first = 0; first < work.request->n_queries; first += kQueryGroup) {
             if (abandoned(first, work)) return;
             const int group = group_size(first, work);

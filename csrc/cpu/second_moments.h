@@ -41,11 +41,11 @@ struct SecondMoments {
     // Adds what is in the score type to the sums of the chunk.
     static void settle(Workspace& work) {
         work.pending_tiles = 0;
-        const int64_t entries = hessian_entries(work.table->n_classifiers);
-        for (int64_t q = 0; q < work.request->n_hessians; ++q) {
-            double* hessian = work.hessian + q * entries;
-            products(work, q).hand_over([hessian](int64_t entry, double sum) { hessian[entry] += sum; });
-        }
+        for (int64_t q = 0; q < work.request->n_hessians; ++q) settle(work, q);
+    }
+    static void settle(Workspace& work, int64_t q) {
+        double* hessian = work.hessian + q * hessian_entries(work.table->n_classifiers);
+        products(work, q).hand_over([hessian](int64_t entry, double sum) { hessian[entry] += sum; });
     }
 
     // ---- whole samples: gradient and second moments of a query whose chances are known ----
@@ -209,7 +209,9 @@ struct SecondMoments {
         return (filled + kWidth - 1) / kWidth * kWidth;
     }
     void multiply(int filled) const {
-        if (filled > 0) products(query.work, query.query).add(deviations(), fill_up(filled));
+        if (filled > 0) {
+            products(query.work, query.query).add(WrittenDeviations<Score>{deviations(), fill_up(filled)});
+        }
     }
 };
 
