@@ -86,7 +86,7 @@ def fit_path(
     check_integer("seed", seed, 0)
     table = as_table(losses, row_offsets=row_offsets, sample_weight=sample_weight, attack_prior=attack_prior)
     levels = _check_temperatures(temperatures)
-    source = PathSource(table, threads)
+    source = PathSource(table, threads, limits)
     n = table.n_classifiers
     point = check_simplex(np.full(n, 1 / n) if start is None else start, n)
     results: list[MixtureResult] = []
@@ -104,12 +104,15 @@ def fit_path(
 class PathSource(TableSource):
     """A table that is asked for one temperature after the other, and answers for the next along with this one.
 
-    Where Hessians are asked for in float64, the first query is answered at the following temperature too. The solve
-    there asks for that first, if the query became the solution, and is answered without a read.
+    Where a Hessian is asked for in float64 and the step may be the last, the query is answered at the following
+    temperature too. The solve there asks for that first, if the query became the solution, and is answered without a
+    read.
     """
 
-    def __init__(self, table: LossTable, threads: int | None) -> None:
+    def __init__(self, table: LossTable, threads: int | None, limits: Limits) -> None:
         super().__init__(table, threads)
+        self._limits = limits
+        self._near = False
         self.following = 0.0
         """The temperature of the next solve; 0 when nothing can be answered ahead."""
         self._ahead: tuple[NDArray[np.float64], float, PassAnswer] | None = None
@@ -128,8 +131,9 @@ class PathSource(TableSource):
         if hessians == len(weights) == 1 and self._ahead is not None:
             known, level, answer = self._ahead
             if np.array_equal(weights[0], known) and temperature[0] == level:
+                self._near = self._is_near(weights[0], answer)
                 return answer, 0.0
-        ahead = hessians > 0 and self.following > 0 and (float64_scores or self.always_float64)
+        ahead = hessians > 0 and self.following > 0 and self._near and (float64_scores or self.always_float64)
         if ahead:
             weights = np.insert(weights, hessians, weights[0], axis=0)
             temperature = np.insert(temperature, hessians, self.following)
@@ -158,7 +162,14 @@ class PathSource(TableSource):
                 found.bytes_read,
                 found.hessian[:hessians],
             )
+        self._near = hessians > 0 and self._is_near(weights[0], found)
         return found, slack
+
+    def _is_near(self, weights: NDArray[np.float64], answer: PassAnswer) -> bool:
+        """Whether a step from here, which about squares the gap, may meet the tolerance."""
+        slope, value = answer.gradient[0], abs(float(answer.value[0]))
+        gap = float(weights @ slope - slope.min())
+        return gap**2 <= max(self._limits.tol * value, self._limits.atol) * float(np.abs(slope).max())
 
 
 def _check_temperatures(temperatures: ArrayLike) -> list[float]:
