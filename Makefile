@@ -47,7 +47,7 @@ build: $(STAMP)
 	@$(PY) setup.py --quiet build_ext --inplace
 
 clean:
-	rm -rf build dist *.egg-info mixsolve/_native.*.so
+	rm -rf build dist *.egg-info mixsolve/_native*.so
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
 	find . -path ./.venv -prune -o -name __pycache__ -type d -exec rm -rf {} +
 

@@ -1,4 +1,4 @@
-"""Builds the native module `mixsolve._native`; everything else about the package is in pyproject.toml.
+"""Builds the native modules `mixsolve._native` and `mixsolve._native_cuda`; for the rest see pyproject.toml.
 
 The sources under csrc/ are compiled by ninja from a build file written here: in parallel, and again only
 where a source, a header or a flag changed. What is in KERNELS is compiled once per instruction set and chosen
@@ -7,11 +7,15 @@ at run time, so that one build serves every processor of its family.
     python setup.py build_ext --inplace      # or: make build
 
 Environment: CXX, CXXFLAGS and LDFLAGS as usual. MIXSOLVE_PORTABLE=1 leaves out the x86 kernels.
+MIXSOLVE_CUDA=auto builds the CUDA module if nvcc is found (NVCC, PATH, CUDA_HOME, or NVIDIA's wheels); `on` insists,
+`off` leaves it out. MIXSOLVE_CUDA_ARCHITECTURES="80 90" chooses what it is compiled for: all of
+75 80 90 100 120 by default, 80 alone in place.
 """
 
 import filecmp
 import os
 import platform
+import re
 import shlex
 import shutil
 import subprocess
@@ -53,8 +57,31 @@ rule link
 """
 
 
+CUDA_ARCHITECTURES, CUDA_ARCHITECTURE_IN_PLACE = "75 80 90 100 120", "80"
+CUDA_SOURCES = sorted(path.as_posix() for suffix in ("cpp", "cu") for path in CUDA.glob(f"*.{suffix}"))
+OLDEST_NVCC = (12, 8)  # knows all those architectures
+
+# Registers that do not suffice are an error: what is spilt into memory is read again for every loss.
+NVCC = ["-std=c++17", "-O3", "-lineinfo", "--compress-mode=size", "-Icsrc"]
+NVCC += ["-Xptxas", "--warn-on-spills,--warning-as-error"]
+NVCC_RULES = """\
+rule nvcc
+  command = {nvcc} -MD -MF $out.d {flags} -c $in -o $out
+  depfile = $out.d
+  deps = gcc
+  description = compiling $out
+rule nvcc_link
+  command = {nvcc} -shared -cudart static $in -o $out
+  description = linking $out
+"""
+
+
 class BuildWithNinja(build_ext):
-    """Compiles the one extension with ninja in build/native-<python>-<platform>/."""
+    """Compiles the extensions with ninja in build/native-<python>-<platform>/."""
+
+    def finalize_options(self) -> None:
+        super().finalize_options()
+        self.in_place = bool(self.inplace or self.editable_mode)  # `inplace` is put aside during the build
 
     def build_extension(self, ext: Extension) -> None:
         if os.name == "nt":
@@ -64,10 +91,12 @@ class BuildWithNinja(build_ext):
         folder = Path("build", f"native-{sys.implementation.cache_tag}-{sysconfig.get_platform()}")
         folder.mkdir(parents=True, exist_ok=True)
         with one_build_at_a_time(folder):
-            replace(folder / "build.ninja", write_build_file(cxx, folder).encode())
+            build_file = write_build_file(cxx, folder) + write_cuda_build_file(cxx, folder, self.in_place)
+            replace(folder / "build.ninja", build_file.encode())
             if subprocess.run([*ninja, "-f", str(folder / "build.ninja")], check=False).returncode:
                 raise SystemExit("mixsolve: the native module did not compile; the message is above.")
-            install(folder / "_native.so", Path(self.get_ext_fullpath(ext.name)))
+            module = ext.name.rpartition(".")[2]
+            install(folder / f"{module}.so", Path(self.get_ext_fullpath(ext.name)))
 
     def copy_extensions_to_source(self) -> None:
         """Put the module beside its Python sources, for editable installs and `--inplace`."""
@@ -111,6 +140,35 @@ def write_build_file(cxx: list[str], folder: Path) -> str:
         outputs.append(escape(folder / f"{stem}.o"))
         lines += [f"build {outputs[-1]}: compile {escape(source)}", f"  isa = {join(isa_flags)}"]
     lines += [f"build {escape(folder / '_native.so')}: link {' '.join(outputs)}", ""]
+    return "\n".join(lines)
+
+
+def write_cuda_build_file(cxx: list[str], folder: Path, in_place: bool) -> str:
+    """The part of build.ninja that nvcc works off: it hands what is plain C++ to the C++ compiler."""
+    import pybind11
+
+    nvcc = find_nvcc()
+    if nvcc is None:
+        return ""
+    wanted = os.environ.get("MIXSOLVE_CUDA_ARCHITECTURES") or (
+        CUDA_ARCHITECTURE_IN_PLACE if in_place else CUDA_ARCHITECTURES
+    )
+    architectures = wanted.split()
+    targets = [f"-gencode=arch=compute_{number},code=sm_{number}" for number in architectures]
+    newest = architectures[-1]
+    targets.append(f"-gencode=arch=compute_{newest},code=compute_{newest}")
+    includes = [sysconfig.get_path("include"), sysconfig.get_path("platinclude"), pybind11.get_include()]
+    named = " ".join(f"sm_{number}" for number in architectures)
+    flags = [*NVCC, *targets, *(f"-isystem={path}" for path in dict.fromkeys(includes))]
+    flags += ["-Xcompiler", "-fPIC,-fvisibility=hidden,-Wall", "-DMIXSOLVE_MODULE=_native_cuda"]
+    flags.append(f'-DMIXSOLVE_ARCHITECTURES="{named}"')
+    command = [nvcc, "-ccbin", cxx[-1]]
+    lines = [NVCC_RULES.format(nvcc=join(command), flags=join(flags))]
+    outputs = []
+    for source in CUDA_SOURCES:
+        outputs.append(escape(folder / f"{source}.o"))
+        lines.append(f"build {outputs[-1]}: nvcc {escape(source)}")
+    lines += [f"build {escape(folder / '_native_cuda.so')}: nvcc_link {' '.join(outputs)}", ""]
     return "\n".join(lines)
 
 
@@ -169,6 +227,39 @@ def find_compiler() -> list[str]:
     )
 
 
+def find_nvcc() -> str | None:
+    """The nvcc to build the CUDA module with, or None to leave the module out."""
+    mode = os.environ.get("MIXSOLVE_CUDA", "auto").lower() or "auto"
+    if mode not in ("auto", "on", "off"):
+        raise SystemExit(f"MIXSOLVE_CUDA must be auto, on or off; got {mode!r}")
+    if mode == "off" or os.name == "nt" or sys.platform == "darwin":
+        return None
+    homes = [os.environ.get("CUDA_HOME"), os.environ.get("CUDA_PATH"), "/usr/local/cuda"]
+    homes += [Path(sysconfig.get_path("purelib"), "nvidia", "cu13")]
+    named = [
+        os.environ.get("NVCC"),
+        shutil.which("nvcc"),
+        *(Path(home, "bin", "nvcc") for home in homes if home),
+    ]
+    found = [str(nvcc) for nvcc in named if nvcc and Path(nvcc).exists()]
+    if found and nvcc_version(found[0]) >= OLDEST_NVCC:
+        return found[0]
+    if mode == "on":
+        what = (
+            f"{found[0]} is older than {'.'.join(map(str, OLDEST_NVCC))}" if found else "nvcc was not found"
+        )
+        raise SystemExit(
+            f"MIXSOLVE_CUDA=on, but {what}.\nInstall the CUDA toolkit 13, or name its nvcc: NVCC=/path/to/nvcc"
+        )
+    return None
+
+
+def nvcc_version(nvcc: str) -> tuple[int, ...]:
+    printed = subprocess.run([nvcc, "--version"], capture_output=True, text=True, check=False).stdout
+    release = re.search(r"release (\d+)\.(\d+)", printed)
+    return tuple(map(int, release.groups())) if release else (0, 0)
+
+
 def require_python_headers() -> None:
     header = Path(sysconfig.get_path("include")) / "Python.h"
     if header.exists():
@@ -193,7 +284,8 @@ def find_ninja() -> list[str]:
     return [str(Path(ninja.BIN_DIR) / "ninja")]
 
 
-setup(
-    ext_modules=[Extension("mixsolve._native", sources=SOURCES, language="c++")],
-    cmdclass={"build_ext": BuildWithNinja, "build_py": BuildAfresh},
-)
+extensions = [Extension("mixsolve._native", sources=SOURCES, language="c++")]
+if find_nvcc() is not None:
+    extensions.append(Extension("mixsolve._native_cuda", sources=CUDA_SOURCES, language="c++"))
+
+setup(ext_modules=extensions, cmdclass={"build_ext": BuildWithNinja, "build_py": BuildAfresh})

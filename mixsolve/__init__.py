@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mixsolve.comparison import compare_mixtures
+    from mixsolve.devices import backends
     from mixsolve.fit import fit_mixture
     from mixsolve.passes import WorstCase, smoothed_value_and_grad, worst_case
     from mixsolve.path import fit_path
@@ -42,6 +43,7 @@ __all__ = [
     "Status",
     "WorstCase",
     "__version__",
+    "backends",
     "compare_mixtures",
     "fit_mixture",
     "fit_path",
@@ -65,6 +67,7 @@ _HOME = {
     "RowGeneration": "solvers",
     "Status": "results",
     "WorstCase": "passes",
+    "backends": "devices",
     "compare_mixtures": "comparison",
     "fit_mixture": "fit",
     "fit_path": "path",

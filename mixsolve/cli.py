@@ -288,11 +288,19 @@ def _info(arguments: argparse.Namespace) -> int:
     import platform
 
     from mixsolve import _native
+    from mixsolve.devices import backends
 
     print(f"mixsolve            {_version('mixsolve')}")
     print(f"python              {platform.python_version()} on {platform.system()} {platform.machine()}")
     print(f"instruction sets    {', '.join(_native.available_isas())} (in use: {_native.isa()})")
     print(f"cores               {os.cpu_count()}")
+    cuda = backends()[1]
+    print(f"cuda                {', '.join(cuda.compiled) or 'not compiled'}")
+    for number, device in enumerate(cuda.devices):
+        memory = f"{(device.memory or 0) / 2**30:.0f} GiB"
+        print(f"  device {number:<10} {device.name}, compute capability {device.capability}, {memory}")
+    if not cuda.usable:
+        print(f"  cannot be used    {cuda.reason}")
     for package, use in (
         ("numpy", "core"),
         ("scipy", "core"),

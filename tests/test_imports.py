@@ -15,7 +15,17 @@ PACKAGE = ROOT / "mixsolve"
 
 # Lowest first: a part imports from its own layer and from those before it.
 LAYERS = (
-    ("_native", "documents", "inputs", "reference", "results", "simplex", "storage"),
+    (
+        "_native",
+        "_native_cuda",
+        "devices",
+        "documents",
+        "inputs",
+        "reference",
+        "results",
+        "simplex",
+        "storage",
+    ),
     ("master", "row_attack", "table"),
     ("passes",),
     ("strategy",),

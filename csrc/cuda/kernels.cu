@@ -6,27 +6,28 @@
 namespace mixsolve {
 namespace cuda {
 
-// Blocks that the registers of one processor hold at least. What each takes is settled by it: nothing may spill.
-constexpr int kFloatBlocks = 3, kDoubleBlocks = 2;
+// Blocks that the registers of one processor hold at least: so many that nothing is spilt into memory.
+constexpr int kBlocks = 2;
 
-#define MIXSOLVE_PASS(name, Score, Stored, blocks)                                                                     \
-    extern "C" __global__ void __launch_bounds__(kThreads, blocks) name(const __grid_constant__ PassArguments asked) { \
-        pass<Score, Stored>(asked);                                                                                    \
+#define MIXSOLVE_PASS(name, Score, Stored)                          \
+    extern "C" __global__ void __launch_bounds__(kThreads, kBlocks) \
+        name(const __grid_constant__ PassArguments asked) {         \
+        pass<Score, Stored>(asked);                                 \
     }
 
-MIXSOLVE_PASS(mixsolve_pass_float64, double, double, kDoubleBlocks)
-MIXSOLVE_PASS(mixsolve_pass_float32, float, float, kFloatBlocks)
-MIXSOLVE_PASS(mixsolve_pass_float16, float, Float16, kFloatBlocks)
-MIXSOLVE_PASS(mixsolve_pass_bfloat16, float, BFloat16, kFloatBlocks)
-MIXSOLVE_PASS(mixsolve_pass_float32_in_float64, double, float, kDoubleBlocks)
-MIXSOLVE_PASS(mixsolve_pass_float16_in_float64, double, Float16, kDoubleBlocks)
-MIXSOLVE_PASS(mixsolve_pass_bfloat16_in_float64, double, BFloat16, kDoubleBlocks)
+MIXSOLVE_PASS(mixsolve_pass_float64, double, double)
+MIXSOLVE_PASS(mixsolve_pass_float32, float, float)
+MIXSOLVE_PASS(mixsolve_pass_float16, float, Float16)
+MIXSOLVE_PASS(mixsolve_pass_bfloat16, float, BFloat16)
+MIXSOLVE_PASS(mixsolve_pass_float32_in_float64, double, float)
+MIXSOLVE_PASS(mixsolve_pass_float16_in_float64, double, Float16)
+MIXSOLVE_PASS(mixsolve_pass_bfloat16_in_float64, double, BFloat16)
 
-extern "C" __global__ void __launch_bounds__(kThreads, kDoubleBlocks)
+extern "C" __global__ void __launch_bounds__(kThreads, kBlocks)
     mixsolve_settle(const __grid_constant__ PassArguments asked) {
     settle_split(asked);
 }
-extern "C" __global__ void __launch_bounds__(kThreads, kDoubleBlocks)
+extern "C" __global__ void __launch_bounds__(kThreads, kBlocks)
     mixsolve_reduce(const __grid_constant__ ReduceArguments asked) {
     reduce(asked);
 }

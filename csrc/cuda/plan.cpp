@@ -4,7 +4,7 @@
 #include <stdexcept>
 #include <string>
 
-#include "tile.h"
+#include "shared_layout.h"
 
 namespace mixsolve {
 namespace cuda {

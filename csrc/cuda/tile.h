@@ -3,25 +3,10 @@
 #pragma once
 
 #include "arithmetic.h"
+#include "shared_layout.h"
 
 namespace mixsolve {
 namespace cuda {
-
-// Where things lie in shared memory, in bytes; the host asks for `bytes` of it.
-struct SharedLayout {
-    int scores, chance, parts, numbers, rows, sums, bytes;
-
-    MIXSOLVE_HOST_DEVICE SharedLayout(const TileShape& tile, int64_t n_classifiers, int item_size, int score_size) {
-        scores = aligned(static_cast<int>(n_classifiers) * tile.stride * item_size);
-        chance = aligned(scores + tile.rows * score_size);
-        parts = aligned(chance + tile.rows * score_size);
-        numbers = aligned(parts + (tile.rows < kThreads ? kThreads * score_size : 0));
-        rows = numbers + 5 * kWarps * 8;
-        sums = aligned(rows + kWarps * 4);
-        bytes = sums + tile.sums_bytes;
-    }
-    MIXSOLVE_HOST_DEVICE static int aligned(int bytes) { return (bytes + 15) / 16 * 16; }
-};
 
 template <class Score, class Stored>
 struct Tile {

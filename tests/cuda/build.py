@@ -52,7 +52,8 @@ def emulated_module() -> Path:
         f"-isystem{sysconfig.get_path('include')}",
     ]
     defines = ["-DMIXSOLVE_EMULATED", "-DMIXSOLVE_MODULE=_native_emulated"]
-    sources = [CUDA / "kernels.cu", *sorted(CUDA.glob("*.cpp")), *sorted(EMULATOR.glob("*.cpp"))]
+    launcher = [source for source in sorted(CUDA.glob("*.cpp")) if source.name != "runtime_cuda.cpp"]
+    sources = [CUDA / "kernels.cu", *launcher, *sorted(EMULATOR.glob("*.cpp"))]
 
     def build(folder: Path) -> None:
         def compile_one(source: Path) -> Path:
