@@ -180,6 +180,24 @@ ROW_GENERATION = tuple(
 )
 """Instances of the bars on reads of the table; 20 to 2,000 attacks, 2 to 100 classifiers, up to 100,000 samples."""
 
+NEWTON = tuple(
+    Instance(family, shape)
+    for family in FAMILIES
+    for shape in ((2, 2_000, 100), (10, 1_000, 200), (10, 5_000, 100), (30, 1_000, 100), (100, 500, 100))
+)
+"""Instances of the bar on Newton's reads of the table; their temperatures are chosen by the size of the losses."""
+
+NEWTON_COMPARED = tuple(
+    Instance(family, shape, temperature=temperature)
+    for family in ("sigmoid", "cross_entropy")
+    for shape in ((10, 30, 100), (10, 300, 100))
+    for temperature in (0.1, 0.01)
+)
+"""Small enough for solvers of exponential cones."""
+
+NEWTON_PATHS = tuple(Instance(family, (10, 5_000, 200)) for family in ("sigmoid", "cross_entropy", "uniform"))
+"""Games solved at a path of temperatures."""
+
 ONE_GIGABYTE = Instance("sigmoid", (10, 50_000, 500))
 FOUR_GIGABYTES = Instance("uniform", (10, 1_000_000, 100))
 MANY_CLASSIFIERS = Instance("sigmoid", (1_000, 2_000, 50))

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from benchmarks import bench_pass, bench_row_generation, bench_solvers, cases, peers, reading
+from benchmarks import bench_newton, bench_pass, bench_row_generation, bench_solvers, cases, peers, reading
 from benchmarks.contenders import CONTENDERS, Cvxpy
 from benchmarks.harness import (
     RESULTS,
@@ -236,6 +236,47 @@ def test_row_generation_at_toy_size():
     passed = [bar["passed"] for row in report.rows for bar in row["bars"] if "passes" in bar["quantity"]]
     assert passed
     assert all(passed)
+
+
+def test_newton_at_toy_size(tmp_path):
+    settings = bench_newton.Settings(
+        instances=(cases.Instance("sigmoid", (3, 40, 10)), cases.Instance("paper_game", (4, 60, 12))),
+        compared=(replace(bench_solvers.TOY, temperature=0.1),),
+        paths=(cases.Instance("uniform", (4, 50, 20)),),
+        attacks=(40,),
+        n_bytes=TOY_BYTES,
+        rounds=2,
+        path_rounds=1,
+        time_limit=20.0,
+        contenders=tuple(c for c in CONTENDERS if c.name in ("Newton", "Fista")),
+    )
+    report = bench_newton.run(settings, allow_dirty=True)
+    rows = {row["name"]: row for row in report.rows}
+    assert rows["passes/all"]["solves"] == len(bench_newton.TEMPERATURES), "compressed games are left out"
+    assert rows["passes/paper_game/4x60x12/t=1"]["compressed_rows"] is not None
+    assert all(
+        row["relative_gap"] <= bench_newton.TOL
+        for name, row in rows.items()
+        if "/t=" in name and "shape" in row
+    )
+    assert {"hessian/float32/10x40", "hessian/float64/10x40"} <= set(rows)
+    assert {"path/uniform/4x50x20", "path/uniform/4x50x20/to the worst case"} <= set(rows)
+    newton, fista = (rows[f"solvers/sigmoid/3x4x5/t=0.1/{name}"] for name in ("Newton", "Fista"))
+    assert newton["solved"]
+    assert fista["solved"]
+    assert newton["times_as_long_as_newton"] == 1
+    assert json.loads(report.write(tmp_path / "rows.json").read_text())["rows"] == report.rows
+
+
+def test_a_result_that_misses_its_tolerance_is_no_row():
+    instance = cases.Instance("sigmoid", (4, 60, 20), temperature=0.01)
+    losses = instance.losses()
+    early = fit_mixture(losses, temperature=0.01, tol=1e-8, pass_limit=1)
+    with pytest.raises(WrongAnswer, match="sigmoid"):
+        bench_newton.certify(instance, losses, early, 1e-8)
+    loose = fit_mixture(losses, temperature=0.01, tol=1e-3)
+    with pytest.raises(WrongAnswer, match="the certified gap is"):
+        bench_newton.certify(instance, losses, loose, 1e-12)
 
 
 def test_an_answer_that_misses_its_tolerance_is_no_row():
