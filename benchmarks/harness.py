@@ -146,13 +146,28 @@ class Report:
         self.rows.append(row)
         return row
 
+    def keep_from(self, path: Path | None, kept: Callable[[str], bool]) -> None:
+        """Take over the rows of an earlier report whose names are `kept`, if it is of this commit and module."""
+        path = path or self.default_path
+        if not path.exists():
+            return
+        earlier = json.loads(path.read_text())
+        if all(
+            earlier["provenance"][key] == self.origin[key] for key in ("commit", "dirty", "native", "cpu")
+        ):
+            self.rows = [row for row in earlier["rows"] if kept(row["name"])] + self.rows
+
+    @property
+    def default_path(self) -> Path:
+        return RESULTS / f"{self.benchmark}.json"
+
     def write(self, path: Path | None = None) -> Path:
         """Write the report as JSON, by default to ``benchmarks/results/<benchmark>.json``, replacing it in one step."""
         now = provenance(self.root)
         if now["commit"] != self.origin["commit"]:
             now["dirty"] = True  # the tree moved under the run: no commit describes what was measured
         self.refuse_dirty(now)
-        path = path or RESULTS / f"{self.benchmark}.json"
+        path = path or self.default_path
         path.parent.mkdir(parents=True, exist_ok=True)
         content = {
             "schema": SCHEMA,

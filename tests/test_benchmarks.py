@@ -93,6 +93,24 @@ def test_rows_of_a_changed_tree_are_refused_or_marked(checkout):
     assert json.loads(marked.read_text())["provenance"]["dirty"] is True
 
 
+def test_rows_of_the_same_commit_are_kept(checkout):
+    path = checkout / "benchmarks" / "results" / "rows.json"
+    first = Report("bench", root=checkout)
+    first.add("a/1")
+    first.add("b/1", value=1)
+    first.write(path)
+    again = Report("bench", root=checkout)
+    again.add("b/1", value=2)
+    again.keep_from(path, lambda name: not name.startswith("b/"))
+    assert [row["name"] for row in again.rows] == ["a/1", "b/1"]
+    assert again.rows[1]["value"] == 2
+    again.origin = {**again.origin, "commit": "another"}
+    again.rows.clear()
+    again.keep_from(path, lambda name: True)
+    assert not again.rows
+    again.keep_from(checkout / "none.json", lambda name: True)
+
+
 def test_a_name_stands_for_one_row(checkout):
     report = Report("bench", root=checkout)
     report.add("row")
