@@ -10,6 +10,7 @@ import re
 import sys
 from typing import Any
 
+from benchmarks.bench_newton import HESSIAN_LIMIT, MEDIAN_PASSES, PATH, TEMPERATURES
 from benchmarks.bench_pass import FEW_ATTACKS_LIMIT, HALF_SPEEDUP, PEER_SPEEDUP, QUERIES_LIMIT, READ_LIMITS
 from benchmarks.harness import RESULTS
 from benchmarks.peers import PEERS
@@ -120,10 +121,57 @@ def solver_table(rows: Rows) -> str:
     )
 
 
+def newton_tables(rows: Rows) -> str:
+    settings = rows.content["settings"]
+    temperatures = [
+        [
+            f"{relative:g}",
+            rows.figure(f"passes/t={relative:g}", "median_passes", 1),
+            rows.figure(f"passes/t={relative:g}", "most_passes", 0),
+        ]
+        for relative in TEMPERATURES
+    ]
+    hessian = [rows.figure(f"hessian/float32/10x{m}", "ratio_to_gradient_pass/median", 2) for m in ATTACKS]
+    paths = [name for name in rows.by_name if name.startswith("path/") and not name.endswith("worst case")]
+    walked = ", ".join(
+        f"{rows.figure(name, 'ratio_of_passes', 2)} and {rows.figure(name, 'ratio_of_seconds/median', 2)}"
+        for name in paths
+    )
+    compared = [name for name in rows.by_name if name.startswith("solvers/")]
+    solvers = list(dict.fromkeys(name.rsplit("/", 1)[1] for name in compared))
+    instances = list(dict.fromkeys(name.rsplit("/", 1)[0] for name in compared))
+    times = [
+        [
+            game.removeprefix("solvers/"),
+            rows.figure(f"{game}/Newton", "seconds", 4),
+            *(rows.figure(f"{game}/{solver}", "times_as_long_as_newton", 1) for solver in solvers[1:]),
+        ]
+        for game in instances
+    ]
+    return "\n\n".join(
+        [
+            f"**Newton: reads of the table to a certified relative gap of {settings['tol']:g}** ({rows.origin()}; "
+            f"median at most {MEDIAN_PASSES}; 2 to 100 classifiers; 0/1 games that were compressed are left out).",
+            table(["temperature, of the largest loss", "median", "most"], temperatures),
+            f"A pass with the Hessian to one without, 10 classifiers and 100, 500, 2,000 attacks (at most "
+            f"{HESSIAN_LIMIT:g}): {', '.join(hessian)}. `fit_path` at {len(PATH)} temperatures to separate solves, "
+            f"reads and seconds of {len(paths)} games: {walked}.",
+            f"**Smoothed games to a certified relative gap of {settings['compared_tol']:g}**: seconds of Newton, and "
+            f"how many times as long the others take; a dash for who missed it in {settings['time_limit']:g} s.",
+            table(["game", "Newton, s", *solvers[1:]], times),
+        ]
+    )
+
+
 def main() -> int:
     """Rewrite the README between its marks."""
     parts = [
-        make(Rows(name)) for name, make in (("bench_pass", pass_tables), ("bench_solvers", solver_table))
+        make(Rows(name))
+        for name, make in (
+            ("bench_pass", pass_tables),
+            ("bench_solvers", solver_table),
+            ("bench_newton", newton_tables),
+        )
     ]
     text, found = MARKS.subn(
         lambda marks: marks[1] + "\n\n".join(parts) + "\n" + marks[2], README.read_text()
