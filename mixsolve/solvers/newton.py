@@ -54,8 +54,8 @@ class Newton:
     ``<w, g> - min_k g_k``. Close to the optimum the gap is about squared with each pass.
 
     Where the model fails, one read answers several radii, along with the classifiers' best answer to all cuts seen so
-    far and the point halfway to it: at low temperature F_t has kinks that a quadratic does not know. At 1e-3 of the loss
-    scale, games take 4 to 11 passes; those of 0/1 losses that are too varied to be compressed take 12 to 17.
+    far and the point halfway to it: at low temperature F_t has kinks that a quadratic does not know. At 1e-3 of the
+    loss scale, games take 3 to 11 passes; those of 0/1 losses that are too varied to be compressed take 12 to 17.
 
     Attributes
     ----------
