@@ -95,11 +95,19 @@ MIXSOLVE_INLINE Vec<T> keep_first(Vec<T> x, int64_t count, T rest = T(0)) {
     return lane_index<T>() < splat(static_cast<T>(count)) ? x : splat(rest);
 }
 
+// Whether some lane is all ones; the others are 0.
 template <class T>
 MIXSOLVE_INLINE bool any_of(Mask<T> mask) {
+#if defined(__AVX512F__)
+    const __m512i lanes = bit_cast<__m512i>(mask);
+    return _mm512_test_epi32_mask(lanes, lanes) != 0;
+#elif defined(__AVX2__)
+    return _mm256_movemask_epi8(bit_cast<__m256i>(mask)) != 0;
+#else
     bool any = false;
     for (int lane = 0; lane < kLanes<T>; ++lane) any |= mask[lane] != 0;
     return any;
+#endif
 }
 
 // ---- loads that convert the storage to the score type ---------------------------------------------------------
