@@ -12,6 +12,7 @@ namespace MIXSOLVE_ISA {
 template <class Score, class Stored>
 struct BlockKernel {
     static constexpr int kWidth = kLanes<Score>;
+    static constexpr int64_t kBlockInCache = 3 << 18;  // bytes that stay in the core's own caches
     using Best = BestRows<Score, Stored>;
     using Few = FewClassifiers<Score, Stored>;
 
@@ -215,9 +216,11 @@ struct BlockKernel {
     }
     static Rows<Score, Stored> rows_of(const Block& block, const Workspace& work) {
         const int64_t n_planes = work.table->n_classifiers;
-        const int64_t later_planes = work.score_only || n_planes < 8 ? 0 : 3;
-        return {block.data,           block.plane_stride, block.n_rows,   n_planes,
-                block.prefetch_bytes, later_planes,       work.score_only};
+        const bool in_cache = block.n_rows * n_planes * static_cast<int64_t>(sizeof(Stored)) <= kBlockInCache;
+        const bool scores_fetch = work.score_only || !in_cache;
+        const int64_t later_planes = scores_fetch || n_planes < 8 ? 0 : 3;
+        return {block.data,           block.plane_stride, block.n_rows, n_planes,
+                block.prefetch_bytes, later_planes,       scores_fetch};
     }
     static NextBlock next_block(const Rows<Score, Stored>& rows) {
         return {rows.data + rows.prefetch_bytes, rows.plane_stride, sizeof(Stored),

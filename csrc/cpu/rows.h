@@ -16,8 +16,11 @@ template <class Score, class Stored>
 struct Rows {
     static constexpr int kWidth = kLanes<Score>;
     static constexpr int64_t kChunkPlanes = 16;
+    static constexpr int64_t kPlanesAhead = 16;  // whose lines stay in the second cache
     // A core can have few lines of memory under way: a burst of prefetches stalls it. So the lines of the next block
     // are asked for one by one beside the loads of this one, every other line while scoring, the others in the moments.
+    // Where scores alone are asked for, or a block outgrows the core's own caches, lines fetched a block ahead would be
+    // gone again: the scores fetch every line of planes not far ahead.
     static constexpr int kVectorsPerLine = 64 / (kWidth * static_cast<int>(sizeof(Stored)));
     static constexpr int kPeriod = 2 * kVectorsPerLine;
 
@@ -27,16 +30,12 @@ struct Rows {
     int64_t n_planes;
     int64_t prefetch_bytes;  // distance to the block that comes next, 0 for none
     int64_t later_planes;    // the first planes of the next block, fetched beside the exponentials instead
-    bool score_only;         // no moments will be asked for: the scores fetch all of the next block
+    bool scores_fetch;       // every line, not every other one
 
     MIXSOLVE_INLINE const Stored* plane(int64_t k) const {
         return reinterpret_cast<const Stored*>(data + k * plane_stride);
     }
 
-    // scores[q][row] = sum_k weights[q][k] losses[k][row]; false when one of them is not finite.
-    //
-    // Planes are taken in chunks whose sums are added up: that keeps the rounding error of hundreds of classifiers
-    // small.
     MIXSOLVE_INLINE void prefetch(const Stored* here) const {
         __builtin_prefetch(reinterpret_cast<const char*>(here) + prefetch_bytes, 0, 1);
     }
@@ -45,21 +44,41 @@ struct Rows {
         return (tile % kPeriod == 0 ? v : row / kWidth + v) % kPeriod == phase;
     }
 
+    // scores[q][row] = sum_k weights[q][k] losses[k][row]; false when one of them is not finite.
+    //
+    // Planes are taken in chunks whose sums are added up: that keeps the rounding error of hundreds of classifiers
+    // small.
     template <int Queries>
-    MIXSOLVE_NOINLINE bool scores(const Score* const* weights, Score* const* out) const {
-        constexpr int kTile = Queries == 1 ? 4 : 2 * kRegisters / 16;  // vectors of rows worked on together
-        const int full = n_rows / kWidth * kWidth;
-        Vec<Score> odd = splat(Score(0));  // 0 while every score is finite, else NaN
+    bool scores(const Score* const* weights, Score* const* out) const {
+        Vec<Score> odd = splat(Score(0));
         for (int64_t first = 0; first < n_planes; first += kChunkPlanes) {
-            const int64_t last = first + kChunkPlanes < n_planes ? first + kChunkPlanes : n_planes;
-            int row = 0;
-            for (; row + kTile * kWidth <= full; row += kTile * kWidth) {
-                odd += score_tile<Queries, kTile>(first, last, row, weights, out);
-            }
-            for (; row < full; row += kWidth) odd += score_tile<Queries, 1>(first, last, row, weights, out);
-            if (full < n_rows) odd += score_tail<Queries>(first, last, full, weights, out);
+            odd += planes_ahead(first).template score_chunk<Queries>(first, weights, out);
         }
         return lane_sum(odd) == 0;
+    }
+    // The same rows, with prefetches as the chunk of planes from `first` on is to make them.
+    Rows planes_ahead(int64_t first) const {
+        Rows here = *this;
+        if (!scores_fetch || prefetch_bytes == 0 || n_planes < 2 * kPlanesAhead) return here;
+        const int64_t target = first + kPlanesAhead;
+        here.prefetch_bytes = target < n_planes ? kPlanesAhead * plane_stride
+                                                : prefetch_bytes + (target - n_planes - first) * plane_stride;
+        return here;
+    }
+
+    template <int Queries>
+    MIXSOLVE_NOINLINE Vec<Score> score_chunk(int64_t first, const Score* const* weights, Score* const* out) const {
+        constexpr int kTile = Queries == 1 ? 4 : 2 * kRegisters / 16;  // vectors of rows worked on together
+        const int full = n_rows / kWidth * kWidth;
+        const int64_t last = first + kChunkPlanes < n_planes ? first + kChunkPlanes : n_planes;
+        Vec<Score> odd = splat(Score(0));  // 0 while every score is finite, else NaN
+        int row = 0;
+        for (; row + kTile * kWidth <= full; row += kTile * kWidth) {
+            odd += score_tile<Queries, kTile>(first, last, row, weights, out);
+        }
+        for (; row < full; row += kWidth) odd += score_tile<Queries, 1>(first, last, row, weights, out);
+        if (full < n_rows) odd += score_tail<Queries>(first, last, full, weights, out);
+        return odd;
     }
 
     template <int Queries, int Tile>
@@ -81,7 +100,7 @@ struct Rows {
                     if (fetches(Tile, row, v, 0)) prefetch(from + v * kWidth);
                 }
             }
-            if (score_only) {
+            if (scores_fetch) {
                 for (int v = 0; v < Tile; ++v) {
                     if (fetches(Tile, row, v, kVectorsPerLine)) prefetch(from + v * kWidth);
                 }
@@ -162,8 +181,8 @@ struct Rows {
         int row = begin;
         for (; row + kStep * kWidth <= full; row += kStep * kWidth) {
             for (int u = 0; u < kStep; ++u) {
-                moment_rows<Queries, Planes>(from, row + u * kWidth, chance,
-                                             u % kPeriod == kVectorsPerLine ? later_planes - k : Planes,
+                const bool fetched = scores_fetch || u % kPeriod != kVectorsPerLine;
+                moment_rows<Queries, Planes>(from, row + u * kWidth, chance, fetched ? Planes : later_planes - k,
                                              sum[u % kSets]);
             }
         }
