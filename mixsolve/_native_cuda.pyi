@@ -44,5 +44,6 @@ def run_pass(
     want: int = 0,
     samples: NDArray[np.int64] | None = None,
     float64_scores: bool = False,
+    hessians: int = 0,
 ) -> dict[str, Any]: ...
 def devices() -> tuple[list[dict[str, Any]], str | None]: ...

@@ -25,15 +25,17 @@ struct SplitSample {
 
 // How a block looks at its chunk: tile by tile, all classifiers of some rows at a time, in shared memory.
 struct TileShape {
-    int rows;          // a power of two: at most so many, of whole samples or of one long sample
-    int stride;        // rows from one classifier to the next in shared memory, see plan.cpp
-    int sample_lanes;  // threads that share a sample's attacks, a power of two
-    int moment_lanes;  // threads that share a classifier's rows, a power of two
-    int sums_bytes;    // of shared memory for sums and records; 0: they stay in device memory
-    int shared_bytes;  // in all
+    int rows;           // a power of two: at most so many, of whole samples or of one long sample
+    int stride;         // rows from one classifier to the next in shared memory, see plan.cpp
+    int sample_lanes;   // threads that share a sample's attacks, a power of two
+    int moment_lanes;   // threads that share a classifier's rows, a power of two
+    int product_lanes;  // threads that share the rows of a square of the Hessian, a power of two; 0 without one
+    int sums_bytes;     // of shared memory for sums and records; 0: they stay in device memory
+    int shared_bytes;   // in all
 };
 
-// Of one query and one long sample, or one piece of it: `kRecordHead` numbers, the moment (L), the best row (L).
+// Of one query and one long sample, or one piece of it: `kRecordHead` numbers, the moment (L), the best row (L) if it
+// is asked for, the second moments about the mean (a triangle) if a Hessian is.
 constexpr int kRecordMax = 0, kRecordMass = 1, kRecordExcess = 2, kRecordTotal = 3, kRecordScore = 4, kRecordAttack = 5,
               kRecordHead = 6;
 
@@ -49,13 +51,18 @@ struct PassArguments {
     const double* temperature;          // (K) or (K, N)
     const double* inverse_temperature;  // likewise; 0 at temperature 0
     int64_t temperature_stride;         // N when they are per sample, else 0
+    int64_t n_hessians;                 // of the first queries
+    const double* coldest;              // (n_hessians) the lowest temperature of each, 1 at temperature 0
 
     TileShape tile;
     const Chunk* chunks;        // one per block
     const SplitSample* splits;  // one per block of the kernel that settles them
-    double* sums;               // (n_whole chunks + n_splits, K, 1 + L): value and gradient, with weights s_i N
-    int64_t n_whole;            // chunks of whole samples come first
-    double* records;            // (n_chunks, K, record) or null when no sample is longer than a tile
+    // (n_whole chunks + n_splits, n_sums), with weights s_i N: (K, 1 + L) values and gradients, and (n_hessians,
+    // triangle) Hessians times the coldest temperature.
+    double* sums;
+    int64_t n_sums;
+    int64_t n_whole;  // chunks of whole samples come first
+    double* records;  // (n_chunks, K, record) or null when no sample is longer than a tile
     int record_numbers;
 
     double* per_sample;    // (K, n) or null

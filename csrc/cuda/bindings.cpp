@@ -109,7 +109,7 @@ void check_samples(const LossTable& table, const Integers& samples) {
 }
 
 py::dict run_pass(DeviceTable& table, const Doubles& weights, const Doubles& temperature, int want,
-                  const py::object& samples, bool float64_scores) {
+                  const py::object& samples, bool float64_scores, int64_t hessians) {
     const LossTable& view = table.on_host();
     check_question(view, weights, temperature);
     Integers listed;
@@ -135,8 +135,12 @@ py::dict run_pass(DeviceTable& table, const Doubles& weights, const Doubles& tem
     answer.best_attack = room("best_attack", want & kBestAttack, int64_t(), {n_queries, n});
     answer.best_row = room("best_row", want & kBestRow, double(), {n_queries, n, n_classifiers});
 
+    require(hessians >= 0 && hessians <= n_queries, "hessians must be at most K");
+    answer.hessian = room("hessian", hessians > 0, double(), {hessians, n_classifiers, n_classifiers});
+
     PassRequest request{};
     request.n_queries = n_queries;
+    request.n_hessians = hessians;
     request.weights = weights.data();
     request.temperature = temperature.data();
     request.temperature_per_sample = temperature.ndim() == 2;
@@ -178,6 +182,7 @@ PYBIND11_MODULE(MIXSOLVE_MODULE, module) {
              py::arg("attack_prior") = py::none(), py::arg("device") = 0, py::arg("stream") = 0)
         .def_readonly("sizes", &DeviceTable::sizes);
     module.def("run_pass", &run_pass, py::arg("table"), py::arg("weights"), py::arg("temperature"),
-               py::arg("want") = kGradientOnly, py::arg("samples") = py::none(), py::arg("float64_scores") = false);
+               py::arg("want") = kGradientOnly, py::arg("samples") = py::none(), py::arg("float64_scores") = false,
+               py::arg("hessians") = 0);
     mixsolve::cuda::bind_runtime(module);
 }

@@ -31,7 +31,8 @@ class DeviceTable {
     void send_question(const PassRequest& request, const Plan& plan, PassArguments& asked);
     void make_room(const PassRequest& request, const Plan& plan, const PassAnswer& answer, PassArguments& asked);
     void bring_answers(const PassArguments& asked, const PassAnswer& answer) const;
-    void add_up(const PassArguments& asked, int64_t n_partials, PassAnswer& answer);
+    std::vector<double> add_up(const PassArguments& asked, int64_t n_partials);
+    void hand_out(const PassRequest& request, const double* sums, PassAnswer& answer) const;
     int64_t n_rows() const { return host_.row_offsets ? row_offsets_.back() : host_.n_samples * host_.n_attacks; }
 
     Stream stream_;

@@ -9,19 +9,23 @@ namespace cuda {
 // Blocks that the registers of one processor hold at least: so many that nothing is spilt into memory.
 constexpr int kBlocks = 2;
 
-#define MIXSOLVE_PASS(name, Score, Stored)                          \
-    extern "C" __global__ void __launch_bounds__(kThreads, kBlocks) \
-        name(const __grid_constant__ PassArguments asked) {         \
-        pass<Score, Stored>(asked);                                 \
+#define MIXSOLVE_PASS(type, Score, Stored)                                     \
+    extern "C" __global__ void __launch_bounds__(kThreads, kBlocks)            \
+        mixsolve_pass_##type(const __grid_constant__ PassArguments asked) {    \
+        pass<Score, Stored, false>(asked);                                     \
+    }                                                                          \
+    extern "C" __global__ void __launch_bounds__(kThreads, kBlocks)            \
+        mixsolve_hessian_##type(const __grid_constant__ PassArguments asked) { \
+        pass<Score, Stored, true>(asked);                                      \
     }
 
-MIXSOLVE_PASS(mixsolve_pass_float64, double, double)
-MIXSOLVE_PASS(mixsolve_pass_float32, float, float)
-MIXSOLVE_PASS(mixsolve_pass_float16, float, Float16)
-MIXSOLVE_PASS(mixsolve_pass_bfloat16, float, BFloat16)
-MIXSOLVE_PASS(mixsolve_pass_float32_in_float64, double, float)
-MIXSOLVE_PASS(mixsolve_pass_float16_in_float64, double, Float16)
-MIXSOLVE_PASS(mixsolve_pass_bfloat16_in_float64, double, BFloat16)
+MIXSOLVE_PASS(float64, double, double)
+MIXSOLVE_PASS(float32, float, float)
+MIXSOLVE_PASS(float16, float, Float16)
+MIXSOLVE_PASS(bfloat16, float, BFloat16)
+MIXSOLVE_PASS(float32_in_float64, double, float)
+MIXSOLVE_PASS(float16_in_float64, double, Float16)
+MIXSOLVE_PASS(bfloat16_in_float64, double, BFloat16)
 
 extern "C" __global__ void __launch_bounds__(kThreads, kBlocks)
     mixsolve_settle(const __grid_constant__ PassArguments asked) {
@@ -32,15 +36,15 @@ extern "C" __global__ void __launch_bounds__(kThreads, kBlocks)
     reduce(asked);
 }
 
-const Kernel& pass_kernel(Storage storage, bool float64_scores) {
-    static const Kernel in_storage[] = {
-        MIXSOLVE_KERNEL(mixsolve_pass_float64, PassArguments), MIXSOLVE_KERNEL(mixsolve_pass_float32, PassArguments),
-        MIXSOLVE_KERNEL(mixsolve_pass_float16, PassArguments), MIXSOLVE_KERNEL(mixsolve_pass_bfloat16, PassArguments)};
-    static const Kernel in_float64[] = {MIXSOLVE_KERNEL(mixsolve_pass_float64, PassArguments),
-                                        MIXSOLVE_KERNEL(mixsolve_pass_float32_in_float64, PassArguments),
-                                        MIXSOLVE_KERNEL(mixsolve_pass_float16_in_float64, PassArguments),
-                                        MIXSOLVE_KERNEL(mixsolve_pass_bfloat16_in_float64, PassArguments)};
-    return (float64_scores ? in_float64 : in_storage)[static_cast<int>(storage)];
+#define MIXSOLVE_KERNELS(type) \
+    {MIXSOLVE_KERNEL(mixsolve_pass_##type, PassArguments), MIXSOLVE_KERNEL(mixsolve_hessian_##type, PassArguments)}
+
+const Kernel& pass_kernel(Storage storage, bool float64_scores, bool hessian) {
+    static const Kernel in_storage[][2] = {MIXSOLVE_KERNELS(float64), MIXSOLVE_KERNELS(float32),
+                                           MIXSOLVE_KERNELS(float16), MIXSOLVE_KERNELS(bfloat16)};
+    static const Kernel in_float64[][2] = {MIXSOLVE_KERNELS(float64), MIXSOLVE_KERNELS(float32_in_float64),
+                                           MIXSOLVE_KERNELS(float16_in_float64), MIXSOLVE_KERNELS(bfloat16_in_float64)};
+    return (float64_scores ? in_float64 : in_storage)[static_cast<int>(storage)][hessian];
 }
 const Kernel& settle_kernel() {
     static const Kernel kernel = MIXSOLVE_KERNEL(mixsolve_settle, PassArguments);

@@ -14,9 +14,9 @@ struct Kernel {
     size_t argument_bytes;
 };
 
-const Kernel& pass_kernel(Storage storage, bool float64_scores);  // one block per chunk
-const Kernel& settle_kernel();                                    // one block per split sample
-const Kernel& reduce_kernel();                                    // one block per `column_lanes` columns
+const Kernel& pass_kernel(Storage storage, bool float64_scores, bool hessian);  // one block per chunk
+const Kernel& settle_kernel();                                                  // one block per split sample
+const Kernel& reduce_kernel();                                                  // one block per `column_lanes` columns
 
 }  // namespace cuda
 }  // namespace mixsolve

@@ -4,6 +4,7 @@
 
 #include "../online_lse.h"
 #include "query.h"
+#include "second_moments.h"
 #include "tile.h"
 
 namespace mixsolve {
@@ -43,7 +44,21 @@ MIXSOLVE_DEVICE void settle(const Query& query, int64_t position, const double* 
     }
 }
 
-template <class Score, class Stored>
+// Likewise for the second moments; of every thread some entries.
+MIXSOLVE_DEVICE void settle_hessian(const Query& query, int64_t position, double* record, double* sums) {
+    if (!query.wants_hessian()) return;
+    const int64_t sample = query.sample(position), L = query.asked.table.n_classifiers;
+    const double scale = query.share(sample) * query.sharpness(sample) / record[kRecordMass];
+    const double* second = query.second_in(record);
+    double* target = query.hessian_in(sums);
+    for (int64_t e = thread(); e < L * (L + 1) / 2; e += kThreads) target[e] += scale * second[e];
+}
+
+// Two masses a and b, relative to one maximum, whose means differ by d: the second moment about the common mean is the
+// sum of those about their own means and this number times d d'.
+MIXSOLVE_DEVICE double mass_between(double a, double b) { return a * b / (a + b); }
+
+template <class Score, class Stored, bool kHessian>
 struct LongSample {
     Tile<Score, Stored>& tile;
     const PassArguments& asked;
@@ -90,12 +105,26 @@ struct LongSample {
             record[kRecordAttack] = static_cast<double>(first_row + best.row);
         }
         double* moment = record + kRecordHead;
+        if (kHessian && query.wants_hessian()) add_hessian(n_rows, shrink, grow, moment, query.second_in(record));
         tile.add_moments(n_rows, shrink, grow, moment);
         if (!asked.best_row || !beaten || thread() % asked.tile.moment_lanes != 0) return;
         const int step = kThreads / asked.tile.moment_lanes;
         for (int k = thread() / asked.tile.moment_lanes; k < tile.n_classifiers(); k += step) {
             moment[asked.table.n_classifiers + k] = static_cast<double>(tile.loss(k, best.row));
         }
+    }
+
+    // Before the tile enters the moment.
+    MIXSOLVE_DEVICE void add_hessian(int n_rows, double shrink, double grow, const double* moment, double* second) {
+        const double between = tile.numbers[4 * kWarps + 2], per_mass = tile.numbers[4 * kWarps + 3];
+        double* const shift = tile.shift;
+        SecondMoments<Score, Stored> moments{tile};
+        moments.deviate(
+            1, asked.tile.moment_lanes, [=](int s) { return s * n_rows; },
+            [=](int, int k, double mean) { shift[k] = moment[k] * per_mass - mean; });
+        __syncthreads();
+        moments.add_products(
+            n_rows, tile.chance, shrink, grow, [=](int k, int l) { return between * shift[k] * shift[l]; }, second);
     }
 
     // Known to all threads.
@@ -131,11 +160,15 @@ struct LongSample {
             const OnlineLse<double> added{static_cast<double>(here.max), static_cast<double>(here.mass),
                                           static_cast<double>(here.excess), static_cast<double>(here.total)};
             OnlineLse<double> state = opening ? added : state_in(record);
+            const double earlier = state.mass;
             MergeFactors<double> factors{0, 1};
             if (!opening) factors = merge(state, added, query.inverse_temperature(sample));
             keep_state(state, record);
-            tile.numbers[4 * kWarps] = factors.first;
-            tile.numbers[4 * kWarps + 1] = factors.second;
+            double* told = tile.numbers + 4 * kWarps;
+            told[0] = factors.first;
+            told[1] = factors.second;
+            told[2] = opening ? 0 : mass_between(earlier * factors.first, added.mass * factors.second);
+            told[3] = 1 / earlier;
         }
         __syncthreads();
     }

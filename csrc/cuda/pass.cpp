@@ -48,6 +48,24 @@ size_t add_inverse_temperatures(Parcel& parcel, const PassRequest& request, size
     return parcel.add(inverse.data(), count);
 }
 
+// Of each query with a Hessian; 1 at temperature 0, where there is none.
+std::vector<double> coldest_temperatures(const PassRequest& request, int64_t n_samples) {
+    std::vector<double> coldest;
+    const int64_t per_query = request.temperature_per_sample ? n_samples : 1;
+    for (int64_t q = 0; q < request.n_hessians; ++q) {
+        const double* t = request.temperature + q * per_query;
+        const double lowest = *std::min_element(t, t + per_query);
+        coldest.push_back(lowest > 0 ? lowest : 1);
+    }
+    return coldest;
+}
+
+void unpack_triangle(const double* entries, int64_t n, double scale, double* matrix) {
+    for (int64_t i = 0; i < n; ++i) {
+        for (int64_t j = 0; j <= i; ++j) matrix[i * n + j] = matrix[j * n + i] = *entries++ * scale;
+    }
+}
+
 size_t add_starts(Parcel& parcel, const LossTable& table, const PassRequest& request) {
     std::vector<int64_t> starts(static_cast<size_t>(request.n_samples) + 1, 0);
     for (int64_t p = 0; p < request.n_samples; ++p) starts[p + 1] = starts[p] + table.rows(request.samples[p]);
@@ -90,12 +108,14 @@ void DeviceTable::run_pass(const PassRequest& request, PassAnswer& answer) {
     PassArguments asked = shape_of(request, plan);
     send_question(request, plan, asked);
     make_room(request, plan, answer, asked);
-    launch(pass_kernel(host_.storage, request.float64_scores), static_cast<int64_t>(plan.chunks.size()),
-           static_cast<size_t>(plan.tile.shared_bytes), stream_, &asked);
+    launch(pass_kernel(host_.storage, request.float64_scores, request.n_hessians > 0),
+           static_cast<int64_t>(plan.chunks.size()), static_cast<size_t>(plan.tile.shared_bytes), stream_, &asked);
     const int64_t n_splits = static_cast<int64_t>(plan.splits.size());
     if (n_splits > 0) launch(settle_kernel(), n_splits, 0, stream_, &asked);
     bring_answers(asked, answer);
-    add_up(asked, plan.n_whole + n_splits, answer);
+    const std::vector<double> sums = add_up(asked, plan.n_whole + n_splits);
+    answer.finite = std::all_of(sums.begin(), sums.end(), [](double x) { return std::isfinite(x); });
+    hand_out(request, sums.data(), answer);
     answer.bytes_read = plan.rows * host_.n_classifiers * item_size(host_.storage);
 }
 
@@ -107,7 +127,9 @@ PassArguments DeviceTable::shape_of(const PassRequest& request, const Plan& plan
         !request.samples && (host_.row_offsets || host_.stride_sample == host_.n_attacks * item_size(host_.storage));
     asked.n_queries = request.n_queries;
     asked.temperature_stride = request.temperature_per_sample ? host_.n_samples : 0;
+    asked.n_hessians = request.n_hessians;
     asked.tile = plan.tile;
+    asked.n_sums = plan.n_sums;
     asked.n_whole = plan.n_whole;
     asked.record_numbers = plan.record_numbers;
     return asked;
@@ -121,6 +143,8 @@ void DeviceTable::send_question(const PassRequest& request, const Plan& plan, Pa
     const size_t weights = add_weights(parcel, request, host_.n_classifiers);
     const size_t temperature = parcel.add(request.temperature, temperatures);
     const size_t inverse = add_inverse_temperatures(parcel, request, temperatures);
+    const std::vector<double> lowest = coldest_temperatures(request, host_.n_samples);
+    const size_t coldest = parcel.add(lowest.data(), lowest.size());
     const size_t chunks = parcel.add(plan.chunks.data(), plan.chunks.size());
     const size_t splits = parcel.add(plan.splits.data(), plan.splits.size());
     size_t samples = 0, starts = 0;
@@ -132,6 +156,7 @@ void DeviceTable::send_question(const PassRequest& request, const Plan& plan, Pa
     asked.weights = question + weights;
     asked.temperature = at<double>(question, temperature);
     asked.inverse_temperature = at<double>(question, inverse);
+    asked.coldest = at<double>(question, coldest);
     asked.chunks = at<Chunk>(question, chunks);
     asked.splits = at<SplitSample>(question, splits);
     asked.samples = request.samples ? at<int64_t>(question, samples) : nullptr;
@@ -148,7 +173,7 @@ void DeviceTable::make_room(const PassRequest& request, const Plan& plan, const 
     const int64_t n_queries = request.n_queries, n = n_queries * request.n_samples;
     const int64_t n_chunks = static_cast<int64_t>(plan.chunks.size()),
                   n_partials = plan.n_whole + static_cast<int64_t>(plan.splits.size());
-    asked.sums = room(sums_, true, n_partials * n_queries * (1 + host_.n_classifiers));
+    asked.sums = room(sums_, true, n_partials * plan.n_sums);
     asked.records = room(records_, plan.has_records, n_chunks * n_queries * plan.record_numbers);
     asked.per_sample = room(per_sample_, answer.per_sample, n);
     asked.best_attack = reinterpret_cast<int64_t*>(room(best_attack_, answer.best_attack, n));
@@ -165,8 +190,8 @@ void DeviceTable::bring_answers(const PassArguments& asked, const PassAnswer& an
     bring(answer.best_row, asked.best_row, n * host_.n_classifiers);
 }
 
-void DeviceTable::add_up(const PassArguments& asked, int64_t n_partials, PassAnswer& answer) {
-    const int64_t n_classifiers = host_.n_classifiers, n_sums = asked.n_queries * (1 + n_classifiers);
+std::vector<double> DeviceTable::add_up(const PassArguments& asked, int64_t n_partials) {
+    const int64_t n_sums = asked.n_sums;
     ReduceArguments reduce{asked.sums, n_partials, n_sums, 1, nullptr};
     while (reduce.column_lanes < kWarpLanes && reduce.column_lanes < n_sums) reduce.column_lanes *= 2;
     const size_t bytes = static_cast<size_t>(n_sums) * sizeof(double);
@@ -175,13 +200,19 @@ void DeviceTable::add_up(const PassArguments& asked, int64_t n_partials, PassAns
            stream_, &reduce);
     std::vector<double> sums(static_cast<size_t>(n_sums));
     download(sums.data(), reduce.out, bytes, stream_);
+    return sums;
+}
 
+void DeviceTable::hand_out(const PassRequest& request, const double* sums, PassAnswer& answer) const {
+    const int64_t L = host_.n_classifiers;
     const double scale = 1.0 / static_cast<double>(host_.n_samples);
-    answer.finite = std::all_of(sums.begin(), sums.end(), [](double x) { return std::isfinite(x); });
-    for (int64_t q = 0; q < asked.n_queries; ++q) {
-        const double* of_query = sums.data() + q * (1 + n_classifiers);
-        answer.value[q] = of_query[0] * scale;
-        for (int64_t k = 0; k < n_classifiers; ++k) answer.gradient[q * n_classifiers + k] = of_query[1 + k] * scale;
+    for (int64_t q = 0; q < request.n_queries; ++q) {
+        answer.value[q] = *sums++ * scale;
+        for (int64_t k = 0; k < L; ++k) answer.gradient[q * L + k] = *sums++ * scale;
+    }
+    const std::vector<double> coldest = coldest_temperatures(request, host_.n_samples);
+    for (int64_t q = 0; q < request.n_hessians; ++q) {
+        unpack_triangle(sums + q * hessian_entries(L), L, scale / coldest[q], answer.hessian + q * L * L);
     }
 }
 

@@ -26,7 +26,9 @@ class Planner {
     }
 
     Plan make() {
-        plan_.record_numbers = kRecordHead + static_cast<int>(table_.n_classifiers) * (wants_best_row_ ? 2 : 1);
+        const int64_t L = table_.n_classifiers, entries = request_.n_hessians > 0 ? hessian_entries(L) : 0;
+        plan_.record_numbers = static_cast<int>(kRecordHead + L * (wants_best_row_ ? 2 : 1) + entries);
+        plan_.n_sums = request_.n_queries * (1 + L) + request_.n_hessians * entries;
         count_rows();
         shape_tile();
         cut();
@@ -54,7 +56,9 @@ class Planner {
 
     void shape_tile() {
         const int64_t n_classifiers = table_.n_classifiers, item = item_size(table_.storage);
-        const int64_t most = std::min(sizes_.tile_bytes / row_bytes_, sizes_.most_tile_rows);
+        const int64_t score = request_.float64_scores ? 8 : 4;
+        const int64_t kept_per_row = row_bytes_ + (request_.n_hessians > 0 ? n_classifiers * score : 0);
+        const int64_t most = std::min(sizes_.tile_bytes / kept_per_row, sizes_.most_tile_rows);
         TileShape& tile = plan_.tile;
         tile.rows = static_cast<int>(power_of_two_up_to(most));
         // Many threads to a classifier when they are few, one when there are many.
@@ -66,10 +70,14 @@ class Planner {
         constexpr int64_t kRowsPerLane = 4;
         const int64_t wanted = (mean_rows + kRowsPerLane - 1) / kRowsPerLane;
         tile.sample_lanes = static_cast<int>(std::min<int64_t>(power_of_two_up_to(2 * wanted - 1), kWarpLanes));
-        const int64_t sums = request_.n_queries * (1 + n_classifiers + plan_.record_numbers) * 8;
+        if (request_.n_hessians > 0) {
+            const int64_t sides = (n_classifiers + 3) / 4, squares = sides * (sides + 1) / 2;
+            const int64_t sharing = std::clamp<int64_t>(power_of_two_up_to(512 / squares), 1, kWarpLanes);
+            tile.product_lanes = static_cast<int>(std::min<int64_t>(sharing, tile.rows));
+        }
+        const int64_t sums = (plan_.n_sums + request_.n_queries * plan_.record_numbers) * 8;
         tile.sums_bytes = sums <= sizes_.shared_sums_bytes ? static_cast<int>(sums) : 0;
-        tile.shared_bytes =
-            SharedLayout(tile, n_classifiers, static_cast<int>(item), request_.float64_scores ? 8 : 4).bytes;
+        tile.shared_bytes = SharedLayout(tile, n_classifiers, static_cast<int>(item), static_cast<int>(score)).bytes;
         if (tile.shared_bytes > kMostSharedBytes) {
             throw std::invalid_argument("`losses` on a GPU must have at most about " +
                                         std::to_string(kMostSharedBytes / item / 2) + " classifiers; got " +
@@ -79,12 +87,13 @@ class Planner {
 
     void cut() {
         const int64_t n = request_.n_samples;
-        const int64_t sum_bytes = request_.n_queries * (1 + table_.n_classifiers) * 8;
+        const int64_t sum_bytes = plan_.n_sums * 8;
         // The partial sums of a chunk stay small beside what it reads.
         const int64_t chunk_bytes = std::max(sizes_.chunk_bytes, 16 * sum_bytes);
         const int64_t wanted = std::clamp<int64_t>(plan_.rows * row_bytes_ / chunk_bytes, 1, sizes_.most_chunks);
         const int64_t chunk_rows = (plan_.rows + wanted - 1) / wanted;
-        piece_rows_ = std::max<int64_t>(sizes_.piece_bytes / row_bytes_ / plan_.tile.rows, 1) * plan_.tile.rows;
+        const int64_t piece_bytes = std::max(sizes_.piece_bytes, 16 * 8 * request_.n_queries * plan_.record_numbers);
+        piece_rows_ = std::max<int64_t>(piece_bytes / row_bytes_ / plan_.tile.rows, 1) * plan_.tile.rows;
         for (int64_t begin = 0; begin < n;) {
             int64_t end = begin, rows = 0;
             if (!table_.row_offsets && table_.n_attacks <= piece_rows_) {

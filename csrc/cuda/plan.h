@@ -23,6 +23,7 @@ struct PlanSizes {
 struct Plan {
     TileShape tile;
     int record_numbers;
+    int64_t n_sums;   // per block
     int64_t n_whole;  // the first chunks
     bool has_records;
     std::vector<Chunk> chunks;

@@ -34,6 +34,18 @@ struct Query {
 
     // Into a block's sums, and a record's numbers.
     MIXSOLVE_DEVICE double* sums_in(double* sums) const { return sums + number * (1 + asked.table.n_classifiers); }
+    MIXSOLVE_DEVICE double* hessian_in(double* sums) const {
+        const int64_t L = asked.table.n_classifiers;
+        return sums + asked.n_queries * (1 + L) + number * (L * (L + 1) / 2);
+    }
+    MIXSOLVE_DEVICE bool wants_hessian() const { return number < asked.n_hessians && !worst_case(); }
+    // By what the second moments of a sample, with weights s_i N, are multiplied: c / t_i, of the order of 1.
+    MIXSOLVE_DEVICE double sharpness(int64_t sample) const {
+        return asked.coldest[number] * inverse_temperature(sample);
+    }
+    MIXSOLVE_DEVICE double* second_in(double* record) const {
+        return record + asked.record_numbers - asked.table.n_classifiers * (asked.table.n_classifiers + 1) / 2;
+    }
     MIXSOLVE_DEVICE double* record_in(double* records) const { return records + number * asked.record_numbers; }
 
     MIXSOLVE_DEVICE int64_t answer(int64_t position) const { return number * asked.n_positions + position; }

@@ -8,7 +8,7 @@ namespace cuda {
 
 // In bytes; the host asks for `bytes` of it.
 struct SharedLayout {
-    int scores, chance, parts, numbers, rows, sums, bytes;
+    int scores, chance, parts, numbers, rows, deviations, shift, sums, bytes;
 
     MIXSOLVE_HOST_DEVICE SharedLayout(const TileShape& tile, int64_t n_classifiers, int item_size, int score_size) {
         scores = aligned(static_cast<int>(n_classifiers) * tile.stride * item_size);
@@ -16,7 +16,10 @@ struct SharedLayout {
         parts = aligned(chance + tile.rows * score_size);
         numbers = aligned(parts + (tile.rows < kThreads ? kThreads * score_size : 0));
         rows = numbers + 5 * kWarps * 8;
-        sums = aligned(rows + kWarps * 4);
+        deviations = aligned(rows + kWarps * 4);
+        const int wanted = tile.product_lanes > 0 ? static_cast<int>(n_classifiers) : 0;
+        shift = aligned(deviations + wanted * tile.stride * score_size);
+        sums = aligned(shift + wanted * 8);
         bytes = sums + tile.sums_bytes;
     }
     MIXSOLVE_HOST_DEVICE static int aligned(int bytes) { return (bytes + 15) / 16 * 16; }

@@ -3,12 +3,13 @@
 
 #include "../online_lse.h"
 #include "query.h"
+#include "second_moments.h"
 #include "tile.h"
 
 namespace mixsolve {
 namespace cuda {
 
-template <class Score, class Stored>
+template <class Score, class Stored, bool kHessian>
 struct ShortSamples {
     Tile<Score, Stored>& tile;
     const PassArguments& asked;
@@ -43,11 +44,21 @@ struct ShortSamples {
                 for (int warp = 0; warp < kWarps; ++warp) here[0] += tile.numbers[warp];
             }
             tile.add_moments(n_rows, 1.0, 1.0, here + 1);
+            if (kHessian && query.wants_hessian()) add_hessian(query.hessian_in(sums));
             __syncthreads();
         }
     }
 
   private:
+    // `scores` hold the weights of the products by now.
+    MIXSOLVE_DEVICE void add_hessian(double* target) {
+        SecondMoments<Score, Stored> moments{tile};
+        moments.deviate(
+            n_samples, asked.tile.sample_lanes, [this](int s) { return start(s); }, [](int, int, double) {});
+        __syncthreads();
+        moments.add_products(n_rows, tile.scores, 1.0, 1.0, [](int, int) { return 0.0; }, target);
+    }
+
     // The last sample of the tile that starts at the row or before.
     MIXSOLVE_DEVICE int owner(int row) const {
         int low = 0, high = n_samples;
@@ -135,7 +146,12 @@ struct ShortSamples {
             state.excess = rescued.mass - state.total;
         }
         const Score factor = static_cast<Score>(share) / state.mass;
-        for (int j = lane; j < count; j += lanes) tile.chance[begin + j] *= factor;
+        const bool hessian = kHessian && query.wants_hessian();
+        const Score sharpness = hessian ? static_cast<Score>(query.sharpness(sample)) : Score(0);
+        for (int j = lane; j < count; j += lanes) {
+            tile.chance[begin + j] *= factor;
+            if (hessian) tile.scores[begin + j] = tile.chance[begin + j] * sharpness;
+        }
         return smoothed_maximum(state, static_cast<Score>(query.temperature(sample)));
     }
 

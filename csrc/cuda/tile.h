@@ -11,13 +11,15 @@ namespace cuda {
 template <class Score, class Stored>
 struct Tile {
     const PassArguments& asked;
-    Stored* losses;   // (L, tile.stride)
-    Score* scores;    // (tile.rows) of one query
-    Score* chance;    // (tile.rows) what the rows are weighted with in the moment
-    Score* parts;     // (kThreads) of scores whose classifiers are shared between threads
-    double* numbers;  // (5, kWarps) what warps tell each other
-    int* rows;        // (kWarps)
-    double* sums;     // in shared memory, or null
+    Stored* losses;     // (L, tile.stride)
+    Score* scores;      // (tile.rows) of one query
+    Score* chance;      // (tile.rows) what the rows are weighted with in the moment
+    Score* parts;       // (kThreads) of scores whose classifiers are shared between threads
+    double* numbers;    // (5, kWarps) what warps tell each other
+    int* rows;          // (kWarps)
+    Score* deviations;  // (L, tile.stride) if there is a Hessian
+    double* shift;      // (L) likewise: from the mean so far to that of the tile
+    double* sums;       // in shared memory, or null
 
     MIXSOLVE_DEVICE explicit Tile(const PassArguments& asked_) : asked(asked_) {
         const SharedLayout at(asked.tile, asked.table.n_classifiers, sizeof(Stored), sizeof(Score));
@@ -28,6 +30,8 @@ struct Tile {
         parts = reinterpret_cast<Score*>(shared + at.parts);
         numbers = reinterpret_cast<double*>(shared + at.numbers);
         rows = reinterpret_cast<int*>(shared + at.rows);
+        deviations = reinterpret_cast<Score*>(shared + at.deviations);
+        shift = reinterpret_cast<double*>(shared + at.shift);
         sums = asked.tile.sums_bytes > 0 ? reinterpret_cast<double*>(shared + at.sums) : nullptr;
     }
 

@@ -9,7 +9,7 @@
 namespace mixsolve {
 namespace cuda {
 
-template <class Score, class Stored>
+template <class Score, class Stored, bool kHessian>
 struct Work {
     const PassArguments& asked;
     Tile<Score, Stored>& tile;
@@ -21,17 +21,19 @@ struct Work {
         for (int64_t position = begin; position < end;) {
             const int64_t sample = asked.samples ? asked.samples[position] : position;
             if (asked.table.rows(sample) > asked.tile.rows) {
-                LongSample<Score, Stored>{tile, asked, position, sample, records}.read(0, asked.table.rows(sample));
+                LongSample<Score, Stored, kHessian> all{tile, asked, position, sample, records};
+                all.read(0, asked.table.rows(sample));
 #pragma unroll 1
                 for (int64_t q = 0; q < asked.n_queries; ++q) {
                     const Query query{asked, q};
                     settle(query, position, query.record_in(records), asked.tile.moment_lanes, sums);
+                    if (kHessian) settle_hessian(query, position, query.record_in(records), sums);
                 }
                 __syncthreads();
                 ++position;
             } else {
                 const int count = samples_that_fit(position, end);
-                ShortSamples<Score, Stored> samples{tile, asked, position, count, 0};
+                ShortSamples<Score, Stored, kHessian> samples{tile, asked, position, count, 0};
                 samples.n_rows = samples.start(count);
                 samples.answer(sums);
                 position += count;
@@ -59,25 +61,42 @@ struct Work {
     }
 };
 
-template <class Score, class Stored>
+template <class Score, class Stored, bool kHessian>
 MIXSOLVE_DEVICE void pass(const PassArguments& asked) {
     const Chunk chunk = asked.chunks[block()];
     const bool piece = chunk.last_row > 0;
-    const int64_t n_sums = asked.n_queries * (1 + asked.table.n_classifiers);
+    const int64_t n_sums = asked.n_sums;
     Tile<Score, Stored> tile(asked);
     double* const kept = piece ? nullptr : asked.sums + block() * n_sums;
     double* const record = asked.records ? asked.records + block() * asked.n_queries * asked.record_numbers : nullptr;
-    Work<Score, Stored> work{asked, tile, tile.sums ? tile.sums : kept, tile.sums ? tile.sums + n_sums : record};
+    Work<Score, Stored, kHessian> work{asked, tile, tile.sums ? tile.sums : kept,
+                                       tile.sums ? tile.sums + n_sums : record};
     if (piece) {
         work.records = record;
         const int64_t sample = asked.samples ? asked.samples[chunk.begin] : chunk.begin;
-        LongSample<Score, Stored>{tile, asked, chunk.begin, sample, record}.read(chunk.first_row, chunk.last_row);
+        LongSample<Score, Stored, kHessian> some{tile, asked, chunk.begin, sample, record};
+        some.read(chunk.first_row, chunk.last_row);
         return;
     }
     for (int64_t i = thread(); i < n_sums; i += kThreads) work.sums[i] = 0;
     work.whole_samples(chunk.begin, chunk.end);
     if (work.sums == kept) return;
     for (int64_t i = thread(); i < n_sums; i += kThreads) kept[i] = work.sums[i];
+}
+
+// Adds the second moments of `next` to those of `first`, whose moment is still without that of `next`.
+MIXSOLVE_DEVICE void merge_second(const Query& query, const MergeFactors<double>& factors, double earlier,
+                                  double* first, double* next) {
+    const int64_t L = query.asked.table.n_classifiers;
+    const double added = next[kRecordMass], between = mass_between(earlier * factors.first, added * factors.second);
+    double* second = query.second_in(first);
+    const double* other = query.second_in(next);
+    const auto apart = [&](int64_t k) { return first[kRecordHead + k] / earlier - next[kRecordHead + k] / added; };
+    for (int64_t e = thread(); e < L * (L + 1) / 2; e += kThreads) {
+        const int64_t k = triangle_row(e), l = e - k * (k + 1) / 2;
+        second[e] = second[e] * factors.first + other[e] * factors.second + between * apart(k) * apart(l);
+    }
+    __syncthreads();
 }
 
 // Merges the records of a sample's pieces, in their order, into the first one.
@@ -90,16 +109,19 @@ MIXSOLVE_DEVICE void merge_pieces(const Query& query, const SplitSample& split) 
     OnlineLse<double> state = state_in(first);
     double score = first[kRecordScore], attack = first[kRecordAttack];
     for (int64_t piece = 1; piece < split.n_chunks; ++piece) {
-        const double* next = first + piece * numbers;
+        double* const next = first + piece * numbers;
         const bool beaten = next[kRecordScore] > score || next[kRecordScore] != next[kRecordScore];
         MergeFactors<double> factors{beaten ? 0.0 : 1.0, beaten ? 1.0 : 0.0};
+        const double earlier = state.mass;
         if (!worst_case) factors = merge(state, state_in(next), inverse);
+        if (query.wants_hessian()) merge_second(query, factors, earlier, first, next);
         score = beaten ? next[kRecordScore] : score;
         attack = beaten ? next[kRecordAttack] : attack;
         for (int64_t k = kRecordHead + thread(); k < kRecordHead + L; k += kThreads) {
             first[k] = first[k] * factors.first + next[k] * factors.second;
             if (asked.best_row && beaten) first[k + L] = next[k + L];
         }
+        if (query.wants_hessian()) __syncthreads();
     }
     __syncthreads();  // all have read the first record's head
     if (thread() == 0) {
@@ -112,15 +134,15 @@ MIXSOLVE_DEVICE void merge_pieces(const Query& query, const SplitSample& split) 
 
 MIXSOLVE_DEVICE void settle_split(const PassArguments& asked) {
     const SplitSample split = asked.splits[block()];
-    const int64_t n_sums = asked.n_queries * (1 + asked.table.n_classifiers);
-    double* const sums = asked.sums + (asked.n_whole + block()) * n_sums;
-    for (int64_t i = thread(); i < n_sums; i += kThreads) sums[i] = 0;
+    double* const sums = asked.sums + (asked.n_whole + block()) * asked.n_sums;
+    for (int64_t i = thread(); i < asked.n_sums; i += kThreads) sums[i] = 0;
 #pragma unroll 1
     for (int64_t q = 0; q < asked.n_queries; ++q) {
         const Query query{asked, q};
         merge_pieces(query, split);
-        const double* records = asked.records + split.first_chunk * asked.n_queries * asked.record_numbers;
-        settle(query, split.position, query.record_in(const_cast<double*>(records)), 1, sums);
+        double* records = asked.records + split.first_chunk * asked.n_queries * asked.record_numbers;
+        settle(query, split.position, query.record_in(records), 1, sums);
+        settle_hessian(query, split.position, query.record_in(records), sums);
     }
 }
 

@@ -75,7 +75,7 @@ def emulated_module() -> Path:
 def emulated_variant(kernels: Path, folder: Path) -> Path:
     """`_native_emulated` with other kernels, made in a folder of the caller's."""
     compiler, module = shlex.split(os.environ.get("CXX", "g++")), emulated_module()
-    flags = [*COMPILE, "-O1", "-DMIXSOLVE_EMULATED", f"-I{EMULATOR}", *WATCHED]
+    flags = [*COMPILE, "-DMIXSOLVE_EMULATED", f"-I{EMULATOR}", *WATCHED]
     run([*compiler, *flags, "-c", kernels, "-o", folder / "kernels.o"])
     others = [path for path in module.parent.glob("*.o") if path.name != "kernels.cu.o"]
     run([*compiler, "-shared", folder / "kernels.o", *others, "-o", folder / module.name])

@@ -50,6 +50,7 @@ class Emulated:
 
     def __init__(self, module=None, **sizes):
         self.module, self.sizes = module or native(), sizes
+        self.last = None  # the table of the last pass
 
     def Table(self, *arguments):
         return Table(self.module, *arguments)
@@ -57,14 +58,15 @@ class Emulated:
     def run_pass(
         self, table, weights, temperature, want, samples, float64_scores, threads=0, cancel=None, hessians=0
     ):
-        assert hessians == 0
         for name, size in self.sizes.items():
             setattr(table.device.sizes, name, size)
         begin, n_bytes = extent(table.array)
         self.module.add_array(begin, n_bytes)
         try:
-            return self.module.run_pass(table.device, weights, temperature, want, samples, float64_scores)
+            question = (weights, temperature, want, samples, float64_scores, hessians)
+            return self.module.run_pass(table.device, *question)
         finally:
+            self.last = table
             table.loads = loads_by_loss(self.module.take_load_counts(begin), begin, table.array)
             self.module.remove_array(begin)
 

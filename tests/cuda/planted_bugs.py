@@ -20,7 +20,8 @@ class Bug:
 
 SHORT, LONG, TILE, WORK = (f"cuda/{name}.h" for name in ("short_samples", "long_samples", "tile", "work"))
 
-BUGS = [
+# Against the rules of the machine.
+BROKEN_RULES = [
     Bug(
         "lanes of a warp read what others write without a barrier",
         TILE,
@@ -76,8 +77,6 @@ BUGS = [
         "row < n_rows; row += side_by_side",
         "row < asked.tile.rows; row += side_by_side",
     ),
-    Bug("a row left out", TILE, "row < n_rows; row += side_by_side", "row < n_rows - 1; row += side_by_side"),
-    Bug("a moment that is not rescaled", TILE, "target[k] * shrink + grow", "target[k] + grow"),
     Bug(
         "a load that is wider than its row is aligned",
         TILE,
@@ -85,8 +84,27 @@ BUGS = [
         "held[i] = *reinterpret_cast<const double*>(from + i * step * plane);",
         "misaligned",
     ),
+]
+
+# Numbers that are wrong.
+WRONG_NUMBERS = [
+    Bug("a row left out", TILE, "row < n_rows; row += side_by_side", "row < n_rows - 1; row += side_by_side"),
+    Bug("a moment that is not rescaled", TILE, "target[k] * shrink + grow", "target[k] + grow"),
     Bug("a merge that forgets the total", "online_lse.h", " + state.total * shift_first", ""),
     Bug("a merge that forgets a factor", "online_lse.h", "other.mass * factors.second", "other.mass"),
+    Bug("a merge that forgets how far means are apart", WORK, "between * apart(k) * apart(l)", "0 * between"),
+    Bug(
+        "a tile that forgets it",
+        LONG,
+        "return between * shift[k] * shift[l];",
+        "return 0 * between * shift[k + l];",
+    ),
+    Bug(
+        "entries of the Hessian mixed up",
+        "cuda/second_moments.h",
+        "target[k * (k + 1) / 2 + l]",
+        "target[k * k / 2 + l]",
+    ),
     Bug("a piece of a sample lost", WORK, "piece < split.n_chunks", "piece < split.n_chunks - 1"),
     Bug("two planes swapped", TILE, "to[i * step * asked", "to[(i ^ 1) * step * asked"),
     Bug("the last of equal attacks", "cuda/arithmetic.h", "a.row <= b.row", "a.row >= b.row"),
@@ -113,8 +131,8 @@ def plant(bug, folder):
     shutil.copytree(ROOT / "csrc", folder / "csrc", ignore=shutil.ignore_patterns("cpu", "*.cpp"))
     kernels = folder / "csrc" / "cuda" / "kernels.cu"
     text = kernels.read_text(encoding="utf-8")
-    text = re.sub(r"MIXSOLVE_PASS\(mixsolve_pass_(?!float32,)\w+,.*\n", "", text)
-    kernels.write_text(re.sub(r"mixsolve_pass_\w+(?=, PassArguments)", "mixsolve_pass_float32", text))
+    text = re.sub(r"^MIXSOLVE_PASS\((?!float32,)\w+,.*\n", "", text, flags=re.MULTILINE)
+    kernels.write_text(re.sub(r"MIXSOLVE_KERNELS\(\w+\)(?=[,}])", "MIXSOLVE_KERNELS(float32)", text))
     if bug is not None:
         path = folder / "csrc" / bug.file
         path.write_text(spoilt(path.read_text(encoding="utf-8"), bug))

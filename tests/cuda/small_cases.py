@@ -7,7 +7,7 @@ import numpy as np
 from tests.pass_cases import draw_case
 
 # How small tables are cut as large ones are: tiles of a few rows, several chunks, samples in several pieces.
-SMALL = {"tile_bytes": 1024, "chunk_bytes": 4096, "piece_bytes": 4096}
+SMALL = {"tile_bytes": 1024, "chunk_bytes": 2048, "piece_bytes": 2048}
 
 
 def small_cases(storage, layout, number, most_numbers=12_000):

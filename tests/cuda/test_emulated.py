@@ -14,6 +14,7 @@ from tests.cuda.small_cases import SMALL, small_cases
 from tests.pass_cases import KINDS, LAYOUTS, STORAGES, case, draw_prior, draw_temperatures
 from tests.pass_checks import check
 from tests.test_pass_accuracy import assert_as_careful_as_numpy
+from tests.test_pass_hessian import check as check_hessian
 from tests.tolerances import loss_scale
 
 
@@ -58,6 +59,39 @@ def test_few_samples_of_many_attacks_are_split_and_merged(sums_bytes, emulate):
         weights = rng.dirichlet(np.ones(shape[0]), 3)
         check(case(losses, weights, [0.0, 0.05, 1e5], attack_prior=prior))
         check(case(losses, weights, draw_temperatures(rng, 3, shape[1], 1.0)))
+
+
+@pytest.mark.parametrize("storage", STORAGES)
+@pytest.mark.parametrize("layout", ["contiguous", "every third sample", "windows", None])
+def test_the_hessian_agrees_with_the_specification(layout, storage, emulate):
+    emulate(**SMALL)
+    for drawn in small_cases(storage, layout, 2, most_numbers=6000):
+        check_hessian(drawn)
+        check_hessian(drawn, float64_scores=True)
+
+
+@pytest.mark.parametrize("shape", [(3, 2, 1000), (1, 1, 300), (13, 3, 100), (34, 5, 20), (9, 40, 7)])
+@pytest.mark.parametrize("sums_bytes", [0, 20_000], ids=["sums in device memory", "sums in shared memory"])
+def test_the_hessian_of_split_long_and_short_samples(shape, sums_bytes, emulate):
+    """With the second of three queries at temperature 0, whose Hessian is 0, and the third without one."""
+    rng = np.random.default_rng(sum(shape))
+    losses = rng.random(shape, dtype=np.float32)
+    asked = case(
+        losses, rng.dirichlet(np.ones(shape[0]), 3), [0.05, 0.0, 0.3], attack_prior=draw_prior(rng, shape[1:])
+    )
+    for sizes in (SMALL, {}):
+        emulate(**sizes, shared_sums_bytes=sums_bytes)
+        every = check_hessian(asked).hessian
+        few = run_pass(asked.table(), asked.weights, asked.temperature, hessian=1)
+        np.testing.assert_array_equal(few.hessian, every[:1])
+
+
+def test_losses_that_are_equal_have_no_curvature(emulate):
+    emulate(**SMALL)
+    for shape in ((6, 20, 9), (3, 2, 700)):
+        losses = np.broadcast_to(np.random.default_rng(5).random((*shape[:2], 1), dtype=np.float32), shape)
+        hessian = run_pass(LossTable(losses), np.full((1, shape[0]), 1 / shape[0]), 0.1, hessian=True).hessian
+        assert np.abs(hessian).max() <= 1e-12
 
 
 def test_many_queries_share_one_read(emulate):

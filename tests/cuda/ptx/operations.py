@@ -50,7 +50,7 @@ def add(words, a, b):
 
 
 def reciprocal(words, a):
-    if a.dtype == np.float64:  # an approximation: the upper half of its bits
+    if "approx" in words and a.dtype == np.float64:  # the upper half of its bits
         return ((1 / a).view(np.uint64) & np.uint64(0xFFFFFFFF00000000)).view(np.float64)
     return 1 / a
 
