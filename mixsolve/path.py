@@ -20,6 +20,9 @@ from mixsolve.table import LossTable, as_table
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
+SQUARED = 10.0
+"""How much better than squared a step's gap may be."""
+
 
 def fit_path(
     losses: Any,
@@ -91,7 +94,7 @@ def fit_path(
     point = check_simplex(np.full(n, 1 / n) if start is None else start, n)
     results: list[MixtureResult] = []
     for level, following in zip(levels, [*levels[1:], 0.0], strict=True):
-        source.following = following
+        source.turn_to(level, following)
         journal = Journal(table.n_rows, False, None)
         result = solve_game(source, None, level, limits, journal, point, seed=seed, threads=threads)
         results.append(result)
@@ -105,17 +108,22 @@ class PathSource(TableSource):
     """A table that is asked for one temperature after the other, and answers for the next along with this one.
 
     Where a Hessian is asked for in float64 and the step may be the last, the query is answered at the following
-    temperature too. The solve there asks for that first, if the query became the solution, and is answered without a
-    read.
+    temperature too. The solve there begins with the query that became the solution, and is answered without a read.
     """
 
     def __init__(self, table: LossTable, threads: int | None, limits: Limits) -> None:
         super().__init__(table, threads)
         self._limits = limits
         self._near = False
-        self.following = 0.0
-        """The temperature of the next solve; 0 when nothing can be answered ahead."""
-        self._ahead: tuple[NDArray[np.float64], float, PassAnswer] | None = None
+        self._known: dict[bytes, PassAnswer] = {}
+        """What was answered ahead at the temperature of this solve, by the bytes of the weights."""
+        self._ahead: dict[bytes, PassAnswer] = {}
+        self._following = 0.0
+
+    def turn_to(self, level: float, following: float) -> None:
+        """Begin the solve at `level`; nothing can be answered ahead where `following` is 0."""
+        self._known = self._ahead if level == self._following else {}
+        self._ahead, self._following, self._near = {}, following, False
 
     def answer(
         self,
@@ -128,15 +136,15 @@ class PathSource(TableSource):
         visit: Visitor | None = None,
         cancel: _native.CancelToken | None = None,
     ) -> tuple[PassAnswer, float]:
-        if hessians == len(weights) == 1 and self._ahead is not None:
-            known, level, answer = self._ahead
-            if np.array_equal(weights[0], known) and temperature[0] == level:
-                self._near = self._is_near(weights[0], answer)
-                return answer, 0.0
-        ahead = hessians > 0 and self.following > 0 and self._near and (float64_scores or self.always_float64)
+        first = weights[0].copy()
+        if hessians == len(weights) == 1 and first.tobytes() in self._known:
+            answer = self._known[first.tobytes()]
+            self._near = self._is_near(first, answer)
+            return answer, 0.0
+        ahead = hessians > 0 and self._following > 0 and self._near and (float64_scores or self.always_float64)
         if ahead:
-            weights = np.insert(weights, hessians, weights[0], axis=0)
-            temperature = np.insert(temperature, hessians, self.following)
+            weights = np.insert(weights, hessians, first, axis=0)
+            temperature = np.insert(temperature, hessians, self._following)
         found, slack = super().answer(
             weights,
             temperature,
@@ -152,7 +160,7 @@ class PathSource(TableSource):
             kept = PassAnswer(
                 found.value[one], found.gradient[one], None, None, None, 0, found.hessian[one].copy()
             )
-            self._ahead = weights[0].copy(), self.following, kept
+            self._ahead[first.tobytes()] = kept
             found = PassAnswer(
                 np.delete(found.value, hessians),
                 np.delete(found.gradient, hessians, axis=0),
@@ -162,14 +170,15 @@ class PathSource(TableSource):
                 found.bytes_read,
                 found.hessian[:hessians],
             )
-        self._near = hessians > 0 and self._is_near(weights[0], found)
+        self._near = hessians > 0 and self._is_near(first, found)
         return found, slack
 
     def _is_near(self, weights: NDArray[np.float64], answer: PassAnswer) -> bool:
-        """Whether a step from here, which about squares the gap, may meet the tolerance."""
+        """Whether a step from here, which about squares the gap in units of the losses, may meet the tolerance."""
         slope, value = answer.gradient[0], abs(float(answer.value[0]))
         gap = float(weights @ slope - slope.min())
-        return gap**2 <= max(self._limits.tol * value, self._limits.atol) * float(np.abs(slope).max())
+        goal = max(self._limits.tol * value, self._limits.atol)
+        return gap**2 <= SQUARED * goal * float(np.abs(slope).max())
 
 
 def _check_temperatures(temperatures: ArrayLike) -> list[float]:

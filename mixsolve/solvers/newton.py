@@ -31,7 +31,7 @@ ONE, SHORTER, LONGER = (1.0,), (1.0, 0.3, 0.1, 0.03), (1.0, 4.0)
 BAD, GOOD = 0.25, 0.5
 """Shares of the predicted decrease below which a step is bad, and from which its radius is kept."""
 
-FLOAT64_FROM = 1e-2
+FLOAT64_FROM = 3e-2
 """Relative gap from which on scores are float64: the next step may square it."""
 
 ROUNDING = {False: 1e-6, True: 1e-13}
