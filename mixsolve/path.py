@@ -141,7 +141,9 @@ class PathSource(TableSource):
             answer = self._known[first.tobytes()]
             self._near = self._is_near(first, answer)
             return answer, 0.0
-        ahead = hessians > 0 and self._following > 0 and self._near and (float64_scores or self.always_float64)
+        ahead = (
+            hessians > 0 and self._following > 0 and self._near and (float64_scores or self.always_float64)
+        )
         if ahead:
             weights = np.insert(weights, hessians, first, axis=0)
             temperature = np.insert(temperature, hessians, self._following)
