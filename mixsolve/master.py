@@ -10,12 +10,13 @@ from __future__ import annotations
 import enum
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mixsolve import _native
 from mixsolve.inputs import real_array
+from mixsolve.row_game import RowGame
 from mixsolve.simplex import project_to_simplex
 
 if TYPE_CHECKING:
@@ -23,11 +24,10 @@ if TYPE_CHECKING:
 
 __all__ = ["CoreSolution", "CoreStatus", "solve_core", "solve_core_by_highs"]
 
-DUAL_THRESHOLD = 1e-9
-"""Duals below this part of their sample's share are set to zero."""
-
 HIGHS_ACCURACY = 1e-11
 """Gaps of a stalled interior point up to this part of the largest loss are not tried again by HiGHS."""
+
+HIGHS_OPTIONS = {"primal_feasibility_tolerance": 1e-10, "dual_feasibility_tolerance": 1e-10}
 
 SHARE_TOLERANCE = 1e-9
 """How far from 1 the sum of the shares may be."""
@@ -151,92 +151,24 @@ def solve_core_by_highs(
     return _by_highs(_checked(rows, offsets, share, gap, None, 1), gap, cancel)
 
 
-@dataclass(frozen=True, eq=False)
-class _Core:
-    """Checked arguments."""
-
-    rows: NDArray[np.float64]
-    offsets: NDArray[np.int64]
-    share: NDArray[np.float64]
-
-    @property
-    def owner(self) -> NDArray[np.int64]:
-        """(n_rows,) the sample of every row."""
-        return np.repeat(np.arange(self.share.size), np.diff(self.offsets))
-
-    def value(self, weights: NDArray[np.float64]) -> float:
-        worst: NDArray[np.float64] = np.maximum.reduceat(self.rows @ weights, self.offsets[:-1])
-        return math.fsum(self.share * worst)
-
-    def lower_bound(self, duals: NDArray[np.float64]) -> float:
-        return float((duals @ self.rows).min())
-
-    def repaired(
-        self, duals: NDArray[np.float64], weights: NDArray[np.float64], threshold: float
-    ) -> NDArray[np.float64]:
-        """Duals made non-negative, cut off below the threshold and scaled to sum to the shares.
-
-        A sample left without any gives its share to its worst row.
-        """
-        starts = self.offsets[:-1]
-        counts = np.diff(self.offsets)
-        mass = np.maximum(duals, 0.0)
-        total = np.add.reduceat(mass, starts)
-        lost = np.flatnonzero(~(total > 0.5 * self.share))
-        for sample in lost[self.share[lost] > 0].tolist():
-            own = slice(offset := self.offsets[sample], self.offsets[sample + 1])
-            mass[own] = 0.0
-            mass[offset + np.argmax(self.rows[own] @ weights)] = 1.0
-        total = np.add.reduceat(mass, starts)
-        mass[mass < threshold * np.repeat(total, counts)] = 0.0
-        total = np.add.reduceat(mass, starts)
-        mass *= np.repeat(np.divide(self.share, total, out=np.zeros_like(total), where=total > 0), counts)
-        return mass
-
-
-def _by_highs(core: _Core, gap: float, cancel: _native.CancelToken | None) -> CoreSolution:
-    n_classifiers = core.rows.shape[1]
+def _by_highs(core: RowGame, gap: float, cancel: _native.CancelToken | None) -> CoreSolution:
+    n_rows, n_classifiers = core.rows.shape
     weights = np.full(n_classifiers, 1 / n_classifiers)
-    duals = np.zeros(core.rows.shape[0])
-    iterations = 0
+    duals, iterations = np.zeros(n_rows), 0
     cancelled = cancel is not None and cancel.cancelled
     if not cancelled:
-        found = _linear_programme(core)
-        iterations = int(found.nit)
-        if found.x is not None and np.isfinite(found.x).all():
-            weights = project_to_simplex(np.maximum(found.x[:n_classifiers], 0.0))
-        if found.ineqlin.marginals is not None and np.isfinite(found.ineqlin.marginals).all():
-            duals = -found.ineqlin.marginals / core.share.size
-    duals = core.repaired(duals, weights, DUAL_THRESHOLD)
+        found = core.solve_by_scipy("highs", HIGHS_OPTIONS)
+        iterations = found.iterations
+        if found.weights is not None:
+            weights = project_to_simplex(np.maximum(found.weights, 0.0))
+        if found.duals is not None:
+            duals = found.duals
+    duals = core.strategy(duals, weights) * np.repeat(core.share, np.diff(core.offsets))
     value, lower = core.value(weights), core.lower_bound(duals)
     status = CoreStatus.OPTIMAL if value - lower <= gap else CoreStatus.STALLED
     if cancelled:
         status = CoreStatus.CANCELLED
     return CoreSolution(weights, duals, value, lower, iterations, status)
-
-
-def _linear_programme(core: _Core) -> Any:
-    """Variables (w, v); the rows of every sample are shifted, all are scaled to unit range, the shares to mean 1."""
-    from scipy.optimize import linprog  # here: it takes as long to import as all of mixsolve
-    from scipy.sparse import csr_array, hstack
-
-    n_rows, n_classifiers = core.rows.shape
-    n_samples = core.share.size
-    owner = core.owner
-    shifted = core.rows - np.minimum.reduceat(core.rows.min(axis=1), core.offsets[:-1])[owner, None]
-    largest = float(shifted.max())
-    shifted /= 2.0 ** math.frexp(largest)[1] if largest > 0 else 1.0
-    pick = csr_array((-np.ones(n_rows), (np.arange(n_rows), owner)), shape=(n_rows, n_samples))
-    return linprog(
-        np.concatenate([np.zeros(n_classifiers), core.share * n_samples]),
-        A_ub=hstack([csr_array(shifted), pick], format="csr"),
-        b_ub=np.zeros(n_rows),
-        A_eq=hstack([np.ones((1, n_classifiers)), csr_array((1, n_samples))], format="csr"),
-        b_eq=[1.0],
-        bounds=[(0.0, None)] * n_classifiers + [(None, None)] * n_samples,
-        method="highs",
-        options={"primal_feasibility_tolerance": 1e-10, "dual_feasibility_tolerance": 1e-10},
-    )
 
 
 def _checked(
@@ -246,7 +178,7 @@ def _checked(
     gap: float,
     threads: int | None,
     iteration_limit: int,
-) -> _Core:
+) -> RowGame:
     losses = np.ascontiguousarray(real_array(rows, "rows"), dtype=np.float64)
     if losses.ndim != 2 or losses.size == 0:
         raise ValueError(
@@ -279,4 +211,4 @@ def _checked(
     for name, given in (("threads", threads), ("iteration_limit", iteration_limit)):
         if given is not None and (isinstance(given, bool) or int(given) != given or given < 1):
             raise ValueError(f"`{name}` must be a positive integer; got {given!r}")
-    return _Core(losses, starts, weight)
+    return RowGame(losses, starts, weight)

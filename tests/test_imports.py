@@ -23,6 +23,7 @@ LAYERS = (
         "inputs",
         "reference",
         "results",
+        "row_game",
         "simplex",
         "storage",
     ),

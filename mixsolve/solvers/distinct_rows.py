@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mixsolve.row_game import RowGame
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -34,6 +36,11 @@ class DistinctRows:
     """(n_kept,) weights of these samples, summing to 1."""
     kept: NDArray[np.int64]
     """(n_kept,) which samples of the table they are."""
+
+    @property
+    def game(self) -> RowGame:
+        """The game on these rows."""
+        return RowGame(self.losses, np.searchsorted(self.sample, np.arange(self.share.size + 1)), self.share)
 
 
 def distinct_rows(table: LossTable) -> DistinctRows:

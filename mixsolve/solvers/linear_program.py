@@ -24,9 +24,6 @@ if TYPE_CHECKING:
     from mixsolve.solvers.protocol import Problem, Steps
     from mixsolve.solvers.source import Source
 
-DUAL_THRESHOLD = 1e-9
-"""Duals below this part of their sample's weight are left out of the attacker's strategy."""
-
 
 @dataclass(frozen=True)
 class LinearProgram:
@@ -34,7 +31,7 @@ class LinearProgram:
 
     Identical rows of a sample are merged, samples of weight 0 left out, and the losses shifted and scaled to [0, 1].
     Whatever the backend answers is projected onto the simplex, its duals are repaired into a strategy of the attacker
-    (below `DUAL_THRESHOLD` dropped, the rest of each sample normalised), and both are certified on the table: the
+    (tiny ones dropped, the rest of each sample normalised), and both are certified on the table: the
     result's status follows from the certified gap, never from the backend's word.
 
     Attributes
@@ -101,18 +98,12 @@ def repaired_strategy(
 
     A sample left without any is attacked at its worst row; one of weight 0 at its first.
     """
-    starts = np.searchsorted(rows.sample, np.arange(rows.share.size + 1))
-    mass = np.maximum(duals, 0) / rows.share[rows.sample]
-    mass[mass < DUAL_THRESHOLD] = 0
-    for sample in np.flatnonzero(np.add.reduceat(mass, starts[:-1]) == 0).tolist():
-        own = slice(starts[sample], starts[sample + 1])
-        mass[own][np.argmax(rows.losses[own] @ weights)] = 1.0
-    mass /= np.add.reduceat(mass, starts[:-1])[rows.sample]
-    used = np.flatnonzero(mass)
+    probability = rows.game.strategy(duals, weights)
+    used = np.flatnonzero(probability)
     unweighted = np.setdiff1d(np.arange(n_samples), rows.kept)
     return RowAttack(
         sample=np.concatenate([rows.kept[rows.sample[used]], unweighted]),
         attack=np.concatenate([rows.attack[used], np.zeros_like(unweighted)]),
-        probability=np.concatenate([mass[used], np.ones(unweighted.size)]),
+        probability=np.concatenate([probability[used], np.ones(unweighted.size)]),
         n_samples=n_samples,
     )

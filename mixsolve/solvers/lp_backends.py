@@ -93,29 +93,9 @@ def _took_ctrl_c(raw: Any) -> bool:
 
 def solve_by_scipy(rows: DistinctRows, options: Mapping[str, Any], desk: Desk) -> Solution:
     """The same programme by SciPy's HiGHS."""
-    from scipy.optimize import linprog
-    from scipy.sparse import csr_array, hstack
-
-    n_rows, n_classifiers = rows.losses.shape
-    n_samples = rows.share.size
-    pick = csr_array((-np.ones(n_rows), (np.arange(n_rows), rows.sample)), shape=(n_rows, n_samples))
     settings = {"primal_feasibility_tolerance": 1e-9, "dual_feasibility_tolerance": 1e-9, **options}
     left = desk.seconds_left()
     if left is not None:
         settings.setdefault("time_limit", max(left, 1e-3))
-    solution = desk.wait(
-        "linear programme",
-        lambda _: linprog(
-            np.concatenate([np.zeros(n_classifiers), rows.share]),
-            A_ub=hstack([csr_array(rows.losses), pick], format="csr"),
-            b_ub=np.zeros(n_rows),
-            A_eq=np.concatenate([np.ones(n_classifiers), np.zeros(n_samples)])[None],
-            b_eq=[1.0],
-            bounds=[(0.0, None)] * n_classifiers + [(None, None)] * n_samples,
-            method="highs-ipm",
-            options=settings,
-        ),
-    )
-    if solution.x is None or solution.ineqlin.marginals is None:
-        return Solution(str(solution.message), None, None)
-    return Solution("optimal", solution.x[:n_classifiers], -solution.ineqlin.marginals)
+    found = desk.wait("linear programme", lambda _: rows.game.solve_by_scipy("highs-ipm", settings))
+    return Solution(found.message, found.weights, found.duals)

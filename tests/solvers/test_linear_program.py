@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from mixsolve import LinearProgram, LossTable, Status, fit_mixture
+from mixsolve.row_game import DUAL_THRESHOLD
 from mixsolve.solvers.distinct_rows import distinct_rows
-from mixsolve.solvers.linear_program import DUAL_THRESHOLD, repaired_strategy
+from mixsolve.solvers.linear_program import repaired_strategy
 from tests.certificates import Game, assert_certificate, attacker_bound, strategy_errors
 from tests.problems import family
 from tests.smooth_games import linear_probability
