@@ -20,28 +20,45 @@
 namespace mixsolve {
 namespace {
 
+// Jobs follow each other closely in the solvers, and waking a thread takes about as long as a short job: who waits looks
+// out for so long before going to sleep.
+constexpr auto kLookout = std::chrono::microseconds(100);
+
 struct Job {
     const std::function<void(int)>* work;
     int open;                      // helpers that may still join
     int next_worker;               // number of the next helper
-    int running;                   // helpers at work
+    std::atomic<int> running;      // helpers at work; changed under the lock
     std::exception_ptr failure{};  // thrown again by the caller
 };
+
+// Returns when `ready` does, or after `kLookout`; leaves the processor to other threads that want it.
+template <class Ready>
+void look_out(const Ready& ready) {
+    const auto end = std::chrono::steady_clock::now() + kLookout;
+    while (!ready() && std::chrono::steady_clock::now() < end) std::this_thread::yield();
+}
 
 class ThreadPool {
   public:
     void run(int threads, const std::function<void(int)>& work, const std::function<void()>& waiting) {
-        Job job{&work, threads - 1, 1, 0};
+        Job job{&work, threads - 1, 1, {0}};
         {
             std::lock_guard<std::mutex> lock(mutex_);
             add_threads(threads - 1);
             jobs_.push_back(&job);
+            ++posted_;
         }
         wake_.notify_all();
         const std::exception_ptr failure = outcome(work, 0);
         std::unique_lock<std::mutex> lock(mutex_);
         if (failure) job.failure = failure;
         jobs_.erase(std::find(jobs_.begin(), jobs_.end(), &job));
+        if (job.running > 0) {
+            lock.unlock();
+            look_out([&job] { return job.running == 0; });
+            lock.lock();
+        }
         while (job.running > 0) {
             done_.wait_for(lock, std::chrono::milliseconds(5));
             lock.unlock();
@@ -77,7 +94,13 @@ class ThreadPool {
     void serve() {
         std::unique_lock<std::mutex> lock(mutex_);
         for (;;) {
-            Job* job = nullptr;
+            Job* job = open_job();
+            if (job == nullptr) {
+                const uint64_t seen = posted_;
+                lock.unlock();
+                look_out([this, seen] { return posted_ != seen; });
+                lock.lock();
+            }
             wake_.wait(lock, [&] { return (job = open_job()) != nullptr; });
             const int worker = job->next_worker++;
             --job->open;
@@ -100,6 +123,7 @@ class ThreadPool {
     std::mutex mutex_;
     std::condition_variable wake_, done_;
     std::vector<Job*> jobs_;
+    std::atomic<uint64_t> posted_{0};  // jobs so far
     int n_threads_ = 0;
 };
 
