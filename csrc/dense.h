@@ -15,6 +15,20 @@ constexpr int64_t kCholeskyBlock = 64;
 
 inline int64_t padded(int64_t n) { return (n + kRowAlign - 1) / kRowAlign * kRowAlign; }
 
+// How far a step of the slacks r and duals y goes, and what it makes of sum (r + a dr)(y + b dy).
+struct StepSums {
+    double primal = 0, dual = 0;  // 1 / the largest steps that keep r and y >= 0
+    double r_dy = 0, dr_y = 0, dr_dy = 0;
+};
+
+// Rows of the interior point as step_rows needs them; see row_system.h.
+struct StepRows {
+    const double *r, *y, *inverse_r, *inverse_y, *d, *p;
+    const double* e;
+    const double* lead;  // dv - <row, dw>
+    double *dr, *dy;     // dy may be e
+};
+
 struct DenseKernel {
     // out[j] = <rows_j, x>, for n rows of `stride` doubles, zero beyond their end.
     void (*dots)(const double* rows, int64_t n, int64_t stride, const double* x, double* out);
@@ -22,6 +36,12 @@ struct DenseKernel {
     // sum_c += sum_j coefficient_c[j] rows_j for both c at once.
     void (*add_rows)(const double* rows, int64_t n, int64_t stride, const double* const coefficient[2],
                      double* const sum[2]);
+
+    // dr = lead + p and dy = e - d lead for n rows, and what they come to is added to `sums`.
+    void (*step_rows)(const StepRows& rows, int64_t n, StepSums& sums);
+
+    // out = 1 / x.
+    void (*invert)(const double* x, int64_t n, double* out);
 
     // y += a x.
     void (*add_scaled)(double* y, double a, const double* x, int64_t n);

@@ -1,4 +1,6 @@
 // Dense building blocks for one instruction set; see dense.h. Compiled several times, like cpu/kernel.cpp.
+#include <algorithm>
+
 #include "cpu/simd.h"
 #include "dense.h"
 
@@ -55,6 +57,43 @@ void add_rows(const double* rows, int64_t n, int64_t stride, const double* const
         add_some_rows<4>(rows + j * stride, stride, coefficient[0] + j, coefficient[1] + j, sum);
     }
     for (; j < n; ++j) add_some_rows<1>(rows + j * stride, stride, coefficient[0] + j, coefficient[1] + j, sum);
+}
+
+void step_rows(const StepRows& rows, int64_t n, StepSums& sums) {
+    V primal = {}, dual = {}, r_dy = {}, dr_y = {}, dr_dy = {};
+    int64_t j = 0;
+    for (; j + P <= n; j += P) {
+        const V lead = load(rows.lead + j), r = load(rows.r + j), y = load(rows.y + j);
+        const V dr = lead + load(rows.p + j), dy = load(rows.e + j) - load(rows.d + j) * lead;
+        store(rows.dr + j, dr);
+        store(rows.dy + j, dy);
+        primal = vmax(primal, -dr * load(rows.inverse_r + j));
+        dual = vmax(dual, -dy * load(rows.inverse_y + j));
+        r_dy = fma(r, dy, r_dy);
+        dr_y = fma(dr, y, dr_y);
+        dr_dy = fma(dr, dy, dr_dy);
+    }
+    sums.primal = std::max(sums.primal, lane_max(primal));
+    sums.dual = std::max(sums.dual, lane_max(dual));
+    sums.r_dy += lane_sum(r_dy);
+    sums.dr_y += lane_sum(dr_y);
+    sums.dr_dy += lane_sum(dr_dy);
+    for (; j < n; ++j) {
+        const double lead = rows.lead[j], dr = lead + rows.p[j], dy = rows.e[j] - rows.d[j] * lead;
+        rows.dr[j] = dr;
+        rows.dy[j] = dy;
+        sums.primal = std::max(sums.primal, -dr * rows.inverse_r[j]);
+        sums.dual = std::max(sums.dual, -dy * rows.inverse_y[j]);
+        sums.r_dy += rows.r[j] * dy;
+        sums.dr_y += dr * rows.y[j];
+        sums.dr_dy += dr * dy;
+    }
+}
+
+void invert(const double* x, int64_t n, double* out) {
+    int64_t j = 0;
+    for (; j + P <= n; j += P) store(out + j, splat(1.0) / load(x + j));
+    for (; j < n; ++j) out[j] = 1 / x[j];
 }
 
 void add_scaled(double* y, double a, const double* x, int64_t n) {
@@ -178,7 +217,8 @@ void cholesky(double* matrix, int64_t n, int64_t stride, double tiny, double* sc
 }  // namespace
 
 extern const DenseKernel dense;
-const DenseKernel dense = {dots, add_rows, add_scaled, deviate, products<false>, column_groups, cholesky};
+const DenseKernel dense = {dots,    add_rows,        step_rows,     invert,  add_scaled,
+                           deviate, products<false>, column_groups, cholesky};
 
 }  // namespace MIXSOLVE_ISA
 }  // namespace mixsolve

@@ -31,28 +31,27 @@ void RowSystem::predict_group(int64_t group, const double* dw) {
     const int64_t first = core_.start[group_[group]], end_row = core_.start[group_[group + 1]];
     const double* rows = &core_.rows[first * core_.stride];
     dense_.dots(rows, end_row - first, core_.stride, dw, &u_[first]);
-    StepSums sums;
     for (int64_t i = group_[group]; i < group_[group + 1]; ++i) {
         const int64_t begin = core_.start[i], end = core_.start[i + 1];
         double moved = e_sum_[i];
         for (int64_t j = begin; j < end; ++j) moved += d_[j] * u_[j];
-        dv_[i] = moved / total_[i];
-        step_of(i, dv_[i], e_.data(), dr_.data(), dy_.data(), sums);
+        dv_[i] = moved * inverse_total_[i];
+    }
+    step_group(group, e_.data());
+    // then the coefficients h of both parts, in place of dr and dy, which are not needed any more
+    for (int64_t i = group_[group]; i < group_[group + 1]; ++i) {
+        const int64_t begin = core_.start[i], end = core_.start[i + 1];
         double per_mu = 0, second = 0;
         for (int64_t j = begin; j < end; ++j) {
-            const double inverse = 1 / r_[j];
-            per_mu += one_[j] = inverse;
-            second += two_[j] = -dr_[j] * dy_[j] * inverse;
+            per_mu += inverse_r_[j];
+            second += two_[j] = -dr_[j] * dy_[j] * inverse_r_[j];
         }
         per_mu_sum_[i] = per_mu;
         second_sum_[i] = second;
-    }
-    stepped_[group] = sums;
-    // the coefficients h of both parts, in place of dr and dy, which are not needed any more
-    for (int64_t i = group_[group]; i < group_[group + 1]; ++i) {
-        const double per_mu = per_mu_sum_[i] / total_[i], second = second_sum_[i] / total_[i];
-        for (int64_t j = core_.start[i]; j < core_.start[i + 1]; ++j) {
-            dr_[j] = one_[j] - d_[j] * per_mu;
+        per_mu *= inverse_total_[i];
+        second *= inverse_total_[i];
+        for (int64_t j = begin; j < end; ++j) {
+            dr_[j] = inverse_r_[j] - d_[j] * per_mu;
             dy_[j] = two_[j] - d_[j] * second;
         }
     }
@@ -80,11 +79,11 @@ void RowSystem::centre_group(int64_t group, double primal_step, double dual_step
         double sum = 0;
         for (int64_t j = core_.start[i]; j < core_.start[i + 1]; ++j) {
             const double product = (r_[j] + primal_step * dr_[j]) * (y_[j] + dual_step * dy_[j]);
-            sum += u_[j] = lacking(product, mu) / r_[j];
+            sum += u_[j] = lacking(product, mu) * inverse_r_[j];
             two_[j] += u_[j];
         }
         second_sum_[i] += sum;
-        const double ratio = sum / total_[i];
+        const double ratio = sum * inverse_total_[i];
         for (int64_t j = core_.start[i]; j < core_.start[i + 1]; ++j) u_[j] -= d_[j] * ratio;
     }
     double* const out[2] = {part(vectors_, group, 0), part(vectors_, group, 1)};
@@ -101,29 +100,27 @@ StepSums RowSystem::correct(const double* dw, double mu) {
 void RowSystem::correct_group(int64_t group, const double* dw, double mu) {
     const int64_t first = core_.start[group_[group]], end_row = core_.start[group_[group + 1]];
     dense_.dots(&core_.rows[first * core_.stride], end_row - first, core_.stride, dw, &u_[first]);
-    StepSums sums;
     for (int64_t i = group_[group]; i < group_[group + 1]; ++i) {
         double moved = e_sum_[i] + mu * per_mu_sum_[i] + second_sum_[i];
         for (int64_t j = core_.start[i]; j < core_.start[i + 1]; ++j) {
-            dy_[j] = e_[j] + mu * one_[j] + two_[j];
+            dy_[j] = e_[j] + mu * inverse_r_[j] + two_[j];
             moved += d_[j] * u_[j];
         }
-        dv_[i] = moved / total_[i];
-        step_of(i, dv_[i], dy_.data(), dr_.data(), dy_.data(), sums);
+        dv_[i] = moved * inverse_total_[i];
     }
-    stepped_[group] = sums;
+    step_group(group, dy_.data());
 }
 
-void RowSystem::step_of(int64_t i, double dv, const double* e, double* dr, double* dy, StepSums& sums) const {
-    for (int64_t j = core_.start[i]; j < core_.start[i + 1]; ++j) {
-        dr[j] = dv - u_[j] + p_[j];
-        dy[j] = e[j] - d_[j] * (dv - u_[j]);
-        sums.primal = std::max(sums.primal, -dr[j] / r_[j]);  // without branches: their outcome is anyone's guess
-        sums.dual = std::max(sums.dual, -dy[j] / y_[j]);
-        sums.r_dy += r_[j] * dy[j];
-        sums.dr_y += dr[j] * y_[j];
-        sums.dr_dy += dr[j] * dy[j];
+// From the dv of the group's samples, and u = <row, dw>.
+void RowSystem::step_group(int64_t group, const double* e) {
+    for (int64_t i = group_[group]; i < group_[group + 1]; ++i) {
+        for (int64_t j = core_.start[i]; j < core_.start[i + 1]; ++j) u_[j] = dv_[i] - u_[j];
     }
+    const int64_t first = core_.start[group_[group]], end_row = core_.start[group_[group + 1]];
+    stepped_[group] = {};
+    dense_.step_rows({&r_[first], &y_[first], &inverse_r_[first], &inverse_y_[first], &d_[first], &p_[first], e + first,
+                      &u_[first], &dr_[first], &dy_[first]},
+                     end_row - first, stepped_[group]);
 }
 
 }  // namespace mixsolve

@@ -15,9 +15,10 @@ constexpr int64_t kPartialBudget = 1 << 20;  // doubles in partial matrices
 RowSystem::RowSystem(const CoreRows& core, TaskRunner& tasks) : core_(core), tasks_(tasks), dense_(dense_kernel()) {
     make_groups();
     const auto samples = static_cast<size_t>(core.n_samples), rows = static_cast<size_t>(core.n_rows);
-    for (Doubles* array : {&v_, &total_, &e_sum_, &per_mu_sum_, &second_sum_, &dv_, &other_dv_})
+    for (Doubles* array : {&v_, &inverse_total_, &e_sum_, &per_mu_sum_, &second_sum_, &dv_, &other_dv_})
         array->assign(samples, 0.0);
-    for (Doubles* array : {&r_, &y_, &d_, &u_, &p_, &e_, &dr_, &dy_, &one_, &two_, &other_dr_, &other_dy_})
+    for (Doubles* array :
+         {&r_, &y_, &inverse_r_, &inverse_y_, &d_, &u_, &p_, &e_, &dr_, &dy_, &two_, &other_dr_, &other_dy_})
         array->assign(rows, 0.0);
     vectors_.assign(static_cast<size_t>(groups() * 2 * core.stride), 0.0);
     assessed_.resize(static_cast<size_t>(groups()));
@@ -110,38 +111,45 @@ void RowSystem::assess_group(int64_t group, const double* w, double primal_step,
     const int64_t first = core_.start[group_[group]], end_row = core_.start[group_[group + 1]];
     const double* rows = &core_.rows[first * core_.stride];
     dense_.dots(rows, end_row - first, core_.stride, w, &u_[first]);
+    for (int64_t j = first; j < end_row; ++j) {
+        r_[j] += primal_step * dr_[j];
+        y_[j] += dual_step * dy_[j];
+    }
     Assessment sums;
     for (int64_t i = group_[group]; i < group_[group + 1]; ++i) {
         const int64_t begin = core_.start[i], end = core_.start[i + 1];
         v_[i] += primal_step * dv_[i];
         double worst = u_[begin], mass = 0;
         for (int64_t j = begin; j < end; ++j) {
-            r_[j] += primal_step * dr_[j];
-            y_[j] += dual_step * dy_[j];
             mass += y_[j];
             worst = std::max(worst, u_[j]);
         }
         const double repair = core_.weight[i] / mass;
+        for (int64_t j = begin; j < end; ++j) y_[j] *= repair;
+        sums.worst += core_.weight[i] * worst;
+    }
+    dense_.invert(&r_[first], end_row - first, &inverse_r_[first]);
+    dense_.invert(&y_[first], end_row - first, &inverse_y_[first]);
+    for (int64_t i = group_[group]; i < group_[group + 1]; ++i) {
+        const int64_t begin = core_.start[i], end = core_.start[i + 1];
         double total = 0, e_sum = 0;
         for (int64_t j = begin; j < end; ++j) {
-            y_[j] *= repair;
             sums.products += y_[j] * r_[j];
             p_[j] = v_[i] - u_[j] - r_[j];
-            d_[j] = y_[j] / r_[j];
+            d_[j] = y_[j] * inverse_r_[j];
             e_[j] = -y_[j] - d_[j] * p_[j];
             total += d_[j];
             e_sum += e_[j];
         }
-        const double ratio = e_sum / total;
-        for (int64_t j = begin; j < end; ++j) one_[j] = e_[j] - d_[j] * ratio;
-        total_[i] = total;
+        const double inverse = 1 / total, ratio = e_sum * inverse;
+        for (int64_t j = begin; j < end; ++j) two_[j] = e_[j] - d_[j] * ratio;
+        inverse_total_[i] = inverse;
         e_sum_[i] = e_sum;
-        sums.worst += core_.weight[i] * worst;
     }
     assessed_[group] = sums;
     double* const out[2] = {part(vectors_, group, 0), part(vectors_, group, 1)};
     std::fill(out[0], out[0] + 2 * core_.stride, 0.0);
-    const double* const coefficient[2] = {&y_[first], &one_[first]};
+    const double* const coefficient[2] = {&y_[first], &two_[first]};
     dense_.add_rows(rows, end_row - first, core_.stride, coefficient, out);
 }
 
@@ -215,7 +223,7 @@ void RowSystem::multiply_group(int64_t group, const double* x) {
         const int64_t heaviest = std::max_element(&d_[begin], &d_[begin] + (end - begin)) - &d_[0];
         double mean = 0, others = 0;
         for (int64_t j = begin; j < end; ++j) mean += d_[j] * (u_[j] - u_[heaviest]);
-        mean = mean / total_[i];
+        mean *= inverse_total_[i];
         const double base = u_[heaviest];
         for (int64_t j = begin; j < end; ++j) {
             u_[j] = d_[j] * ((u_[j] - base) - mean);

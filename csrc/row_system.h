@@ -27,18 +27,12 @@ struct Assessment {
     double products = 0;  // sum of y r
 };
 
-// How far a step goes, and what it makes of sum (r + a dr)(y + b dy).
 // What a product that ought to be `mu` lacks when it is far off, as Gondzio bounds it.
 inline double lacking(double product, double mu) {
     constexpr double kFar = 10;
     if (product < mu / kFar) return mu / kFar - product;
     return product > kFar * mu ? std::max(kFar * mu - product, -kFar * mu) : 0;
 }
-
-struct StepSums {
-    double primal = 0, dual = 0;  // 1 / the largest steps that keep r and y >= 0
-    double r_dy = 0, dr_y = 0, dr_dy = 0;
-};
 
 class RowSystem {
   public:
@@ -82,7 +76,7 @@ class RowSystem {
     void exchange_steps();
     void centre_group(int64_t group, double primal_step, double dual_step, double mu);
     void correct_group(int64_t group, const double* dw, double mu);
-    void step_of(int64_t sample, double e_sum, const double* e, double* dr, double* dy, StepSums& sums) const;
+    void step_group(int64_t group, const double* e);
     void add_up(const Doubles& partial, int which, double* out) const;
     double* part(Doubles& partial, int64_t group, int which) const {
         return partial.data() + (group * 2 + which) * core_.stride;
@@ -99,9 +93,10 @@ class RowSystem {
     std::vector<int64_t> first_panel_;  // (groups + 1) blocks of panels before the group
     std::vector<int64_t> part_;         // (partial matrices + 1) groups where they start
     std::vector<Worker> workers_;
-    Doubles v_, total_, e_sum_, per_mu_sum_, second_sum_, dv_, other_dv_;        // (n_samples)
-    Doubles r_, y_, d_, u_, p_, e_, dr_, dy_, one_, two_, other_dr_, other_dy_;  // (n_rows)
-    Doubles vectors_;                                                            // (groups, 2, stride)
+    Doubles v_, inverse_total_, e_sum_, per_mu_sum_, second_sum_, dv_, other_dv_;        // (n_samples)
+    Doubles r_, y_, inverse_r_, inverse_y_, d_, p_, e_, dr_, dy_, other_dr_, other_dy_;  // (n_rows)
+    Doubles u_, two_;  // (n_rows) of the rows with some vector; the second-order part of e
+    Doubles vectors_;  // (groups, 2, stride)
     Doubles panels_, matrices_;
     std::vector<Assessment> assessed_;
     std::vector<StepSums> stepped_;
