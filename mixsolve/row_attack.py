@@ -50,8 +50,9 @@ class RowAttack(AttackStrategy):
                 "`sample`, `attack` and `probability` must be vectors of equal length; "
                 f"got shapes {sample.shape}, {attack.shape} and {probability.shape}"
             )
-        order = np.lexsort((attack, sample))
-        sample, attack, probability = sample[order], attack[order], probability[order]
+        if not _rise(sample, attack):
+            order = np.lexsort((attack, sample))
+            sample, attack, probability = sample[order], attack[order], probability[order]
         same = (np.diff(sample) == 0) & (np.diff(attack) == 0)
         if same.any():
             twice = int(np.argmax(same))
@@ -152,6 +153,12 @@ def _indices(given: Any, name: str) -> NDArray[np.int64]:
     if array.dtype.kind not in "iu" and array.size:
         raise TypeError(f"`{name}` must hold integers; got type {array.dtype}")
     return array.astype(np.int64)
+
+
+def _rise(sample: NDArray[np.int64], attack: NDArray[np.int64]) -> bool:
+    """Whether rows are sorted by sample and attack."""
+    step = np.diff(sample)
+    return bool(np.all((step > 0) | ((step == 0) & (np.diff(attack) >= 0))))
 
 
 def _first_rows(sample: NDArray[np.int64]) -> NDArray[np.int64]:

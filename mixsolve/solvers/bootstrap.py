@@ -24,7 +24,7 @@ PART = 0.05
 SMALLEST, LARGEST = 100, 800
 """Samples in a subsample; a table of fewer than 8 of the smallest is not sampled."""
 
-LOOSE = 1e-3
+LOOSE = 3e-3
 """Relative gap to which a subsample is solved: its own sampling error is larger."""
 ROUNDS = 8
 
@@ -46,7 +46,7 @@ class Opening:
 def find_opening(
     table: LossTable, start: NDArray[np.float64], seed: int, threads: int | None, cancel: _native.CancelToken
 ) -> Opening:
-    """Mixtures for the first pass: solutions of subsamples with their mean, or points spread over the simplex.
+    """Mixtures for the first pass: solutions of subsamples, or points spread over the simplex.
 
     Parameters
     ----------
@@ -83,8 +83,7 @@ def find_opening(
         found.append(weights)
         bytes_read += part.nbytes
         peak_memory = max(peak_memory, part.nbytes + held)
-    mean = normalise_weights(np.mean(found, axis=0))
-    return Opening(np.array([*([] if uniform else [start]), mean, *found]), bytes_read, peak_memory)
+    return Opening(np.array([*([] if uniform else [start]), *found]), bytes_read, peak_memory)
 
 
 def draw_subsamples(table: LossTable, seed: int) -> list[NDArray[np.int64]]:

@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 NEAREST_ROWS = 4
 """The attack is written down with so many times n_classifiers of the rows that are nearest to being best responses."""
 
-FEW_ROWS = 2000
+FEW_ROWS = 1000
 """Rows that a part of a large core holds, beside a best response of every sample."""
 
-FEWER = 8
-"""It holds this part of the core's rows if that is more."""
+FEWER, FEWEST = 8, 32
+"""It holds this part of the core's rows if that is more: where the solution is not known well yet, and where it is."""
 
 PURE_ULPS = 100
 """Of the largest loss, that a purer strategy may prove less."""
@@ -87,9 +87,10 @@ class CoreGame:
         kept = _best_and_nearest(slack, owner, room)
         sizes = np.bincount(owner[kept], minlength=self.n_several)
         single = kept[sizes[owner[kept]] == 1]
-        alone = self.alone.copy()
+        alone, stays = self.alone.copy(), self.alone.copy()
         alone[several[single]] = True
-        remaining = np.sort(np.concatenate([np.flatnonzero(self.alone), several[kept]]))
+        stays[several[kept]] = True
+        remaining = np.flatnonzero(stays)
 
         mass = self.share[owner[single]]
         rest, total = mass @ self.losses[single], mass.sum()
@@ -222,7 +223,7 @@ def solve_game(
         core.note_memory(game.nbytes)
         return game.solve(gap, threads, cancel)
 
-    room = max(FEW_ROWS, core.n_rows // FEWER)
+    room = max(FEW_ROWS, core.n_rows // (FEWER if near is None else FEWEST))
     everything = np.arange(core.n_rows)
     if core.n_rows <= 2 * room:
         return play(everything, gap)

@@ -17,8 +17,12 @@ if TYPE_CHECKING:
     from mixsolve.solvers.oracle_memory import OracleMemory
     from mixsolve.table import LossTable
 
-BLOCK_BYTES = 1 << 20
-"""Memory for the best rows of a block of samples, where a twentieth of the table in float32 is not more."""
+LEAST_BLOCK, LARGEST_BLOCK = 1 << 20, 1 << 22
+"""Bytes of the best rows of a block of samples, a twentieth of the table in float32 if that is between these: memory
+that is used again and again stays in the caches."""
+
+BLOCK_SAMPLES = 16
+"""A block has as many samples at least, for threads to share."""
 
 Visitor = Callable[[int, PassAnswer], None]
 
@@ -104,8 +108,8 @@ class TableSource:
         """
         table = self._table
         row_bytes = len(weights) * 8 * (table.n_classifiers + 2)
-        room = max(BLOCK_BYTES, 4 * table.n_rows * table.n_classifiers // 20)
-        step = max(1, room // row_bytes)
+        room = min(max(LEAST_BLOCK, 4 * table.n_rows * table.n_classifiers // 20), LARGEST_BLOCK)
+        step = max(BLOCK_SAMPLES, room // row_bytes)
         value, gradient, bytes_read = np.zeros(len(weights)), np.zeros(weights.shape), 0
         for first in range(0, table.n_samples, step):
             samples = (
