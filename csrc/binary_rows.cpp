@@ -14,6 +14,7 @@ namespace {
 
 constexpr int64_t kBlockRows = 2048;     // whose sets stay in the first-level cache
 constexpr int64_t kChunkRows = 1 << 14;  // about what a worker takes at a time
+constexpr int64_t kFewClassifiers = 12;  // whose sets have a table in the first-level cache
 constexpr int64_t kTrialChunks = 4;      // are scanned before the others, to see whether rows are alike
 constexpr int64_t kNever = std::numeric_limits<int64_t>::max();
 
@@ -92,7 +93,19 @@ struct Set {
 // Finds the distinct sets of one sample after another.
 class Distinct {
   public:
-    const std::vector<Set>& of(const uint64_t* fooled, int64_t n, const LossTable& table, int64_t first_row) {
+    // Sets of few classifiers, without their mass: they are numbers into a short table.
+    void of_few(const uint64_t* fooled, int64_t n) {
+        sets_.clear();
+        if (seen_.empty()) seen_.assign(size_t(1) << kFewClassifiers, 0);
+        ++round_;
+        for (int64_t j = 0; j < n; ++j) {
+            if (seen_[fooled[j]] == round_) continue;
+            seen_[fooled[j]] = round_;
+            sets_.push_back({fooled[j], j, 0.0});
+        }
+    }
+
+    void of(const uint64_t* fooled, int64_t n, const LossTable& table, int64_t first_row) {
         sets_.clear();
         if (slots_.empty()) slots_.assign(1 << 10, 0);
         ++round_;
@@ -101,11 +114,10 @@ class Distinct {
             if (last < 0 || sets_[static_cast<size_t>(last)].fooled != fooled[j]) last = place(fooled[j], j);
             sets_[static_cast<size_t>(last)].mass += prior(table, first_row + j);
         }
-        return sets_;
     }
 
     // Leaves the sets that are part of no other one.
-    const std::vector<Set>& maximal() {
+    void maximal() {
         std::sort(sets_.begin(), sets_.end(), [](const Set& a, const Set& b) {
             const int many = __builtin_popcountll(a.fooled), few = __builtin_popcountll(b.fooled);
             return many != few ? many > few : a.fooled < b.fooled;
@@ -117,7 +129,6 @@ class Distinct {
             if (!part) sets_[kept++] = set;
         }
         sets_.resize(kept);
-        return sets_;
     }
 
     const std::vector<Set>& sorted() {
@@ -160,6 +171,7 @@ class Distinct {
 
     std::vector<Set> sets_;
     std::vector<uint64_t> slots_;
+    std::vector<uint64_t> seen_;  // the round in which a set was seen last
     uint64_t round_ = 0;
 };
 
@@ -188,7 +200,12 @@ bool scan_chunk(const LossTable& table, bool maximal, Chunk& chunk, Worker& work
     }
     for (int64_t i = chunk.begin; i < chunk.end; ++i) {
         const int64_t row = table.first_row(i);
-        worker.distinct.of(fooled + (row - first_row), table.rows(i), table, row);
+        const uint64_t* own = fooled + (row - first_row);
+        if (maximal && table.n_classifiers <= kFewClassifiers) {
+            worker.distinct.of_few(own, table.rows(i));
+        } else {
+            worker.distinct.of(own, table.rows(i), table, row);
+        }
         if (maximal) worker.distinct.maximal();
         const std::vector<Set>& sets = worker.distinct.sorted();
         chunk.counts.push_back(static_cast<int64_t>(sets.size()));
@@ -267,7 +284,7 @@ BinaryRows binary_rows(const LossTable& table, const BinaryRequest& request) {
     const auto n_chunks = static_cast<int64_t>(chunks.size());
     TaskRunner runner(request.threads, request.interrupted);
     std::vector<Worker> workers(static_cast<size_t>(request.threads));
-    // Chunks are taken in rising order, so that the first odd one is scanned whatever the others do.
+    // A chunk is left out only behind an odd one, so that the first odd one is scanned whatever the others do.
     std::atomic<int64_t> odd{kNever};
     const auto scan = [&](int64_t first, int64_t last) {
         runner.run(last - first, false, [&](int64_t number, int worker) {
