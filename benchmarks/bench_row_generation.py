@@ -1,8 +1,9 @@
 """Row generation: reads of the table to a certified gap, and wall time against reading the table once.
 
 ``python -m benchmarks.bench_row_generation`` solves the instances of ``cases.ROW_GENERATION`` to a relative 1e-6 and
-1e-9, then, with ``--large``, tables of 0.4, 1 and 4 GB. Both bounds of every answer are recomputed in float64 from the
-raw losses before its row is written to ``benchmarks/results/bench_row_generation.json``.
+1e-9; ``--part large`` tables of 0.4, 1 and 4 GB; ``--part binary`` the paper's game as float32 and as bool. Both bounds
+of every answer are recomputed in float64 from the raw losses before its row is written to
+``benchmarks/results/bench_row_generation.json``, or ``bench_row_generation_<part>.json``.
 """
 
 from __future__ import annotations
@@ -17,7 +18,15 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.cases import FOUR_GIGABYTES, MANY_CLASSIFIERS, ONE_GIGABYTE, ROW_GENERATION, Instance
+from benchmarks.cases import (
+    FOUR_GIGABYTES,
+    MANY_CLASSIFIERS,
+    MANY_SAMPLES_PAPER_GAME,
+    ONE_GIGABYTE,
+    PAPER_GAME,
+    ROW_GENERATION,
+    Instance,
+)
 from benchmarks.harness import Bar, Report, WrongAnswer
 from benchmarks.reading import native_reading
 from mixsolve import MixtureResult, Status, fit_mixture
@@ -34,6 +43,8 @@ READS_OF_TIME = 12
 """Bar: wall time of a solve of the 1 GB table, in times of reading it once."""
 LARGE = {ONE_GIGABYTE: None, FOUR_GIGABYTES: 60.0, MANY_CLASSIFIERS: 120.0}
 """Large instances, with a bar in seconds."""
+BINARY = {PAPER_GAME: ("seconds", 0.1), MANY_SAMPLES_PAPER_GAME: ("reads of the table", 25.0)}
+"""0/1 games, with what is limited and the bar."""
 ROUNDS = 5
 
 
@@ -43,7 +54,7 @@ class Settings:
 
     instances: tuple[Instance, ...] = ROW_GENERATION
     tolerances: tuple[float, ...] = (1e-6, 1e-9)
-    large: bool = False
+    part: str = "passes"
 
 
 def certify(result: MixtureResult, losses: Array, tol: float) -> dict[str, float]:
@@ -108,17 +119,12 @@ def count_passes(report: Report, settings: Settings) -> None:
             if losses.shape[1] >= MANY_SAMPLES:
                 beyond = result.bytes_read / losses.nbytes - result.passes
                 bars.append(Bar("tables read beyond passes", "at most", BYTES_BEYOND_PASSES, beyond))
-            about = {
-                "family": instance.family,
-                "shape": list(instance.shape),
-                "seed": instance.seed,
-                "tol": tol,
-            }
             checked = certify(result, losses, tol)
             row = report.add(
                 f"{instance.name}/seed={instance.seed}/tol={tol:g}",
                 bars=bars,
-                **about,
+                **about(instance),
+                tol=tol,
                 **fields(result, losses),
                 **checked,
             )
@@ -134,38 +140,75 @@ def count_passes(report: Report, settings: Settings) -> None:
         report.add(f"passes/tol={tol:g}", bars=bars, median_passes=median, most_passes=max(counted))
 
 
-def time_large(report: Report, instance: Instance, seconds: float | None) -> None:
+def timed(losses: Array, rounds: int) -> tuple[MixtureResult, dict[str, float]]:
     """Wall time of the whole call, beside reading the table once in the same round."""
-    losses = instance.losses()
-    read = native_reading(losses, 2)
+    read = native_reading(losses.view(np.uint8), 2)
     solves, reads = [], []
-    rounds = ROUNDS if seconds is None else 1
     for _ in range(rounds):
         reads.append(min(read() for _ in range(3)))
         begun = time.perf_counter()
         result = fit_mixture(losses)
         solves.append(time.perf_counter() - begun)
-    ratio = float(np.median(np.array(solves) / np.array(reads)))
-    bars = [Bar("reads of the table", "at most", READS_OF_TIME, ratio)]
+    seconds = {"solve_seconds": float(np.median(solves)), "read_seconds": float(np.median(reads))}
+    return result, {**seconds, "ratio": float(np.median(np.array(solves) / np.array(reads)))}
+
+
+def about(instance: Instance) -> dict[str, Any]:
+    return {"family": instance.family, "shape": list(instance.shape), "seed": instance.seed}
+
+
+def time_large(report: Report, instance: Instance, seconds: float | None) -> None:
+    """A row of a large table, with a bar in seconds or in times of reading it once."""
+    losses = instance.losses()
+    result, times = timed(losses, ROUNDS if seconds is None else 1)
+    bars = [Bar("reads of the table", "at most", READS_OF_TIME, times["ratio"])]
     if seconds is not None:
-        bars = [Bar("seconds", "at most", seconds, min(solves))]
-    about = {"family": instance.family, "shape": list(instance.shape), "seed": instance.seed, "tol": 1e-6}
-    timed = {
-        "solve_seconds": float(np.median(solves)),
-        "read_seconds": float(np.median(reads)),
-        "ratio": ratio,
-    }
+        bars = [Bar("seconds", "at most", seconds, times["solve_seconds"])]
     checked = certify(result, losses, 1e-6)
-    report.add(f"large/{instance.name}", bars=bars, **about, **timed, **fields(result, losses), **checked)
+    report.add(
+        f"large/{instance.name}",
+        bars=bars,
+        **about(instance),
+        tol=1e-6,
+        **times,
+        **fields(result, losses),
+        **checked,
+    )
+
+
+def time_binary(report: Report, instance: Instance, limited: str, limit: float) -> None:
+    """Rows of a 0/1 game, stored as float32 and as bool."""
+    drawn = instance.losses()
+    for storage in (np.float32, np.bool_):
+        losses = drawn.astype(storage)
+        result, times = timed(losses, ROUNDS)
+        value = times["solve_seconds"] if limited == "seconds" else times["ratio"]
+        rows = {"rows": result.statistics.rows, "compressed_rows": result.statistics.compressed_rows}
+        checked = certify(result, losses, 1e-6)
+        report.add(
+            f"binary/{instance.name}/{losses.dtype.name}",
+            bars=[Bar(limited, "at most", limit, value)],
+            **about(instance),
+            tol=1e-6,
+            storage=losses.dtype.name,
+            **rows,
+            **times,
+            **fields(result, losses),
+            **checked,
+        )
 
 
 def run(settings: Settings, allow_dirty: bool = False) -> Report:
-    """The instances of the bars, then the large tables where asked for."""
-    report = Report("bench_row_generation", allow_dirty, settings={"large": settings.large})
+    """The instances of the bars, the large tables or the 0/1 games."""
+    name = "bench_row_generation" + ("" if settings.part == "passes" else f"_{settings.part}")
+    report = Report(name, allow_dirty, settings={"part": settings.part})
     fit_mixture(np.random.default_rng(0).random((3, 1000, 10)))  # loads every library
-    count_passes(report, settings)
-    for instance, seconds in LARGE.items() if settings.large else ():
+    if settings.part == "passes":
+        count_passes(report, settings)
+    for instance, seconds in LARGE.items() if settings.part == "large" else ():
         time_large(report, instance, seconds)
+    for instance, (limited, limit) in BINARY.items() if settings.part == "binary" else ():
+        time_binary(report, instance, limited, limit)
     return report
 
 
@@ -173,7 +216,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.bench_row_generation", description=__doc__.split("\n")[0]
     )
-    parser.add_argument("--large", action="store_true", help="tables of 0.4, 1 and 4 GB, too")
+    parser.add_argument("--part", choices=("passes", "large", "binary"), default="passes", help="which rows")
     parser.add_argument("--only", default="", help="instances whose name contains this")
     parser.add_argument("--out", type=Path, help="where the rows go (default: benchmarks/results)")
     parser.add_argument(
@@ -181,7 +224,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     given = parser.parse_args(arguments)
     chosen = tuple(instance for instance in ROW_GENERATION if given.only in instance.name)
-    report = run(Settings(instances=chosen, large=given.large), given.allow_dirty)
+    report = run(Settings(instances=chosen, part=given.part), given.allow_dirty)
     return report.finish(given.out)
 
 

@@ -200,6 +200,10 @@ NEWTON_PATHS = tuple(Instance(family, (10, 5_000, 200)) for family in ("sigmoid"
 ONE_GIGABYTE = Instance("sigmoid", (10, 50_000, 500))
 FOUR_GIGABYTES = Instance("uniform", (10, 1_000_000, 100))
 MANY_CLASSIFIERS = Instance("sigmoid", (1_000, 2_000, 50))
+PAPER_GAME = Instance("paper_game", (10, 1_000, 1_000))
+MANY_SAMPLES_PAPER_GAME = Instance("paper_game", (10, 20_000, 1_000))
+COMPARED = Instance("sigmoid", (10, 1_000, 200))
+MANY_ROWS_COMPARED = Instance("sigmoid", (10, 2_000, 500))
 
 
 def mixture(n_classifiers: int, seed: int) -> Array:

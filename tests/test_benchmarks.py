@@ -7,7 +7,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from benchmarks import bench_newton, bench_pass, bench_row_generation, bench_solvers, cases, peers, reading
+from benchmarks import (
+    bench_newton,
+    bench_pass,
+    bench_rivals,
+    bench_row_generation,
+    bench_solvers,
+    cases,
+    peers,
+    reading,
+)
 from benchmarks.contenders import CONTENDERS, Cvxpy
 from benchmarks.harness import (
     RESULTS,
@@ -249,7 +258,9 @@ def test_row_generation_at_toy_size():
     instances = (cases.Instance("sigmoid", (3, 40, 10)), cases.Instance("digits", (4, 60, 12)))
     report = bench_row_generation.run(bench_row_generation.Settings(instances), allow_dirty=True)
     bench_row_generation.time_large(report, cases.Instance("uniform", (3, 1000, 20)), None)
-    assert len(report.rows) == 2 * 2 + 2 + 1
+    bench_row_generation.time_binary(report, cases.Instance("paper_game", (3, 100, 20)), "seconds", 10.0)
+    assert len(report.rows) == 2 * 2 + 2 + 1 + 2
+    assert all(row["compressed_rows"] < row["rows"] for row in report.rows if "rows" in row)
     assert all(row["relative_gap"] <= 1e-6 for row in report.rows if "relative_gap" in row)
     passed = [bar["passed"] for row in report.rows for bar in row["bars"] if "passes" in bar["quantity"]]
     assert passed
@@ -295,6 +306,18 @@ def test_a_result_that_misses_its_tolerance_is_no_row():
     loose = fit_mixture(losses, temperature=0.01, tol=1e-3)
     with pytest.raises(WrongAnswer, match="the certified gap is"):
         bench_newton.certify(instance, losses, loose, 1e-12)
+
+
+@pytest.mark.parametrize("rival", bench_rivals.SMALL.rivals[-3:], ids=lambda rival: rival.name)
+def test_rivals_at_toy_size(rival):
+    """Whether they are installed or not, and whether they are in time or not, there is a row."""
+    instance = cases.Instance("sigmoid", (3, 20, 10))
+    report = bench_rivals.run(bench_rivals.Comparison(instance, (rival,), 20.0, 0.0), allow_dirty=True)
+    ours, other, *summary = report.rows
+    assert ours["solved"]
+    assert ours["relative_gap"] <= bench_rivals.TOL
+    assert other["solved"] or "is not installed" in other["status"]
+    assert [row["times_faster"] > 0 for row in summary] == [True] * (rival.name != "OR-tools PDLP")
 
 
 def test_an_answer_that_misses_its_tolerance_is_no_row():
