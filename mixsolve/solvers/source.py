@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from mixsolve.solvers.oracle_memory import OracleMemory
     from mixsolve.table import LossTable
 
-LEAST_BLOCK, LARGEST_BLOCK = 1 << 20, 1 << 22
+LEAST_BLOCK, LARGEST_BLOCK = 1 << 20, 1 << 23
 """Bytes of the best rows of a block of samples, a twentieth of the table in float32 if that is between these: memory
 that is used again and again stays in the caches."""
 
@@ -110,6 +110,7 @@ class TableSource:
         row_bytes = len(weights) * 8 * (table.n_classifiers + 2)
         room = min(max(LEAST_BLOCK, 4 * table.n_rows * table.n_classifiers // 20), LARGEST_BLOCK)
         step = max(BLOCK_SAMPLES, room // row_bytes)
+        step = -(-table.n_samples // -(-table.n_samples // step))  # no small one at the end
         value, gradient, bytes_read = np.zeros(len(weights)), np.zeros(weights.shape), 0
         for first in range(0, table.n_samples, step):
             samples = (
