@@ -6,14 +6,13 @@
 #include <limits>
 #include <unordered_map>
 
+#include "binary_sets.h"
 #include "parallel.h"
 #include "passes.h"
 
 namespace mixsolve {
 namespace {
 
-constexpr int64_t kBlockRows = 2048;     // whose sets stay in the first-level cache
-constexpr int64_t kChunkRows = 1 << 14;  // about what a worker takes at a time
 constexpr int64_t kFewClassifiers = 12;  // whose sets have a table in the first-level cache
 constexpr int64_t kTrialChunks = 4;      // are scanned before the others, to see whether rows are alike
 constexpr int64_t kNever = std::numeric_limits<int64_t>::max();
@@ -25,59 +24,6 @@ struct Chunk {
     std::vector<int64_t> attack;
     std::vector<double> mass;
 };
-
-// Adds the losses of up to kBlockRows rows of some planes to the sets; false when one is neither 0 nor 1.
-//
-// Numbers are compared by their bits: what is left of 0 and -0 without the sign is 0.
-template <class Bits>
-bool pack_block(const LossTable& table, const char* rows, int64_t n, Bits one, uint64_t* fooled) {
-    constexpr int64_t kPlanes = 8 * static_cast<int64_t>(sizeof(Bits));
-    Bits sets[kBlockRows];
-    Bits odd = 0;
-    for (int64_t first = 0; first < table.n_classifiers; first += kPlanes) {
-        const int64_t planes = std::min(kPlanes, table.n_classifiers - first);
-        std::memset(sets, 0, static_cast<size_t>(n) * sizeof(Bits));
-        for (int64_t k = 0; k < planes; ++k) {
-            const char* plane = rows + (first + k) * table.stride_classifier;
-            const Bits bit = static_cast<Bits>(Bits(1) << k);
-            for (int64_t j = 0; j < n; ++j) {
-                Bits loss;
-                std::memcpy(&loss, plane + j * static_cast<int64_t>(sizeof(Bits)), sizeof(Bits));
-                const Bits is_one = loss == one ? static_cast<Bits>(~Bits(0)) : Bits(0);
-                odd = static_cast<Bits>(odd | (static_cast<Bits>(loss << 1) & static_cast<Bits>(~is_one)));
-                sets[j] = static_cast<Bits>(sets[j] | (is_one & bit));
-            }
-        }
-        for (int64_t j = 0; j < n; ++j) fooled[j] |= static_cast<uint64_t>(sets[j]) << first;
-        if (odd) return false;
-    }
-    return true;
-}
-
-bool pack(const LossTable& table, const char* rows, int64_t n, uint64_t* fooled) {
-    std::fill(fooled, fooled + n, 0);
-    for (int64_t j = 0; j < n; j += kBlockRows) {
-        const char* block = rows + j * item_size(table.storage);
-        const int64_t size = std::min(kBlockRows, n - j);
-        bool binary = false;
-        switch (table.storage) {
-            case Storage::kFloat64:
-                binary = pack_block<uint64_t>(table, block, size, 0x3FF0000000000000u, fooled + j);
-                break;
-            case Storage::kFloat32:
-                binary = pack_block<uint32_t>(table, block, size, 0x3F800000u, fooled + j);
-                break;
-            case Storage::kFloat16:
-                binary = pack_block<uint16_t>(table, block, size, 0x3C00u, fooled + j);
-                break;
-            case Storage::kBFloat16:
-                binary = pack_block<uint16_t>(table, block, size, 0x3F80u, fooled + j);
-                break;
-        }
-        if (!binary) return false;
-    }
-    return true;
-}
 
 uint64_t mixed(uint64_t x) {
     x *= 0x9E3779B97F4A7C15u;
@@ -180,24 +126,12 @@ struct Worker {
     Distinct distinct;
 };
 
-// Whether the rows of consecutive samples follow each other in every plane.
-bool is_contiguous(const LossTable& table) {
-    return table.row_offsets || table.stride_sample == table.n_attacks * item_size(table.storage);
-}
-
 bool scan_chunk(const LossTable& table, bool maximal, Chunk& chunk, Worker& worker) {
     const int64_t first_row = table.first_row(chunk.begin);
-    const int64_t n = table.first_row(chunk.end - 1) + table.rows(chunk.end - 1) - first_row;
+    const int64_t n = rows_between(table, chunk.begin, chunk.end);
     worker.fooled.resize(static_cast<size_t>(n));
     uint64_t* fooled = worker.fooled.data();
-    if (is_contiguous(table)) {
-        if (!pack(table, table.sample_data(chunk.begin), n, fooled)) return false;
-    } else {
-        for (int64_t i = chunk.begin; i < chunk.end; ++i) {
-            uint64_t* own = fooled + (table.first_row(i) - first_row);
-            if (!pack(table, table.sample_data(i), table.rows(i), own)) return false;
-        }
-    }
+    if (!pack_samples(table, chunk.begin, chunk.end, fooled)) return false;
     for (int64_t i = chunk.begin; i < chunk.end; ++i) {
         const int64_t row = table.first_row(i);
         const uint64_t* own = fooled + (row - first_row);
@@ -220,19 +154,8 @@ bool scan_chunk(const LossTable& table, bool maximal, Chunk& chunk, Worker& work
 
 std::vector<Chunk> cut(const LossTable& table) {
     std::vector<Chunk> chunks;
-    int64_t begin = 0, rows = 0;
-    for (int64_t i = 0; i < table.n_samples; ++i) {
-        rows += table.rows(i);
-        if (rows < kChunkRows && i + 1 < table.n_samples) continue;
-        chunks.push_back({begin, i + 1, {}, {}, {}, {}});
-        begin = i + 1;
-        rows = 0;
-    }
+    for (const auto& [begin, end] : binary_chunks(table)) chunks.push_back({begin, end, {}, {}, {}, {}});
     return chunks;
-}
-
-int64_t rows_before(const LossTable& table, int64_t sample) {
-    return sample < table.n_samples ? table.first_row(sample) : table.first_row(sample - 1) + table.rows(sample - 1);
 }
 
 uint64_t bits_of(double x) {
@@ -298,15 +221,15 @@ BinaryRows binary_rows(const LossTable& table, const BinaryRequest& request) {
     BinaryRows rows{};
     const int64_t trial = std::min(kTrialChunks, n_chunks);
     scan(0, trial);
-    rows.rows_read = rows_before(table, chunks[trial - 1].end);
+    rows.rows_read = rows_between(table, 0, chunks[trial - 1].end);
     size_t kept = 0;
     for (int64_t c = 0; c < trial; ++c) kept += chunks[c].fooled.size();
     const bool alike = trial == n_chunks || 2 * static_cast<int64_t>(kept) <= rows.rows_read;
     if (odd == kNever && alike) {
         scan(trial, n_chunks);
-        rows.rows_read = rows_before(table, table.n_samples);
+        rows.rows_read = rows_between(table, 0, table.n_samples);
     }
-    if (odd != kNever) rows.rows_read = rows_before(table, chunks[odd].end);
+    if (odd != kNever) rows.rows_read = rows_between(table, 0, chunks[odd].end);
     if (odd != kNever || !alike) return rows;
     join(chunks, rows);
     find_groups(request, rows);

@@ -9,11 +9,9 @@
 #include <functional>
 #include <vector>
 
-#include "loss_table.h"
+#include "binary_sets.h"
 
 namespace mixsolve {
-
-constexpr int64_t kMostBinaryClassifiers = 64;  // a set is one word
 
 struct BinaryRequest {
     bool maximal;               // leave out sets that are part of another one, and the prior

@@ -14,6 +14,7 @@
 #endif
 
 #include "binary_bindings.h"
+#include "binary_pass.h"
 #include "cpu/dispatch.h"
 #include "cpu/scan.h"
 #include "cpu/thread_pool.h"
@@ -46,7 +47,7 @@ struct Table {
           row_offsets(std::move(offsets)),
           sample_weight(std::move(weight)),
           attack_prior(std::move(prior)) {
-        require(storage >= 0 && storage <= 3, "unknown storage type");
+        require(storage >= 0 && storage <= static_cast<int>(mixsolve::kByteStorage), "unknown storage type");
         view.storage = static_cast<Storage>(storage);
         require(losses.itemsize() == mixsolve::item_size(view.storage),
                 "the array's items do not fit its storage type");
@@ -195,6 +196,7 @@ py::dict run_pass(const Table& table, Doubles weights, Doubles temperature, int 
     Arguments a{std::move(weights), std::move(temperature), Integers(), !samples.is_none(), hessians};
     if (a.has_samples) a.samples = samples.cast<Integers>();
     check_arguments(table.view, a);
+    require(table.view.storage != mixsolve::kByteStorage, "a pass reads no bytes");
     const py::ssize_t n_queries = a.weights.shape(0), n_classifiers = table.view.n_classifiers;
     const py::ssize_t n = a.has_samples ? a.samples.size() : table.view.n_samples;
 
@@ -277,6 +279,27 @@ py::tuple binary_rows(const Table& table, bool maximal, py::object temperature, 
     return mixsolve::as_python(rows);
 }
 
+py::object binary_pass(const Table& table, Doubles weights, bool best_attack, int threads,
+                       std::shared_ptr<CancelToken> cancel) {
+    require(weights.ndim() == 2 && weights.shape(0) >= 1 && weights.shape(1) == table.view.n_classifiers,
+            "weights must have shape (K, n_classifiers)");
+    require(table.view.n_classifiers <= mixsolve::kMostBinaryClassifiers, "a set of classifiers is one word");
+    const py::ssize_t n_queries = weights.shape(0);
+    Doubles value({n_queries}), gradient({n_queries, weights.shape(1)});
+    Integers attack({best_attack ? n_queries : 0, static_cast<py::ssize_t>(table.view.n_samples)});
+    mixsolve::BinaryPassRequest request{n_queries, weights.data(),
+                                        threads > 0 ? threads : mixsolve::available_threads(), nullptr};
+    const mixsolve::BinaryPassAnswer answer{value.mutable_data(), gradient.mutable_data(),
+                                            best_attack ? attack.mutable_data() : nullptr};
+    bool found = false;
+    run_interruptibly(cancel.get(), [&](const std::function<bool()>& interrupted) {
+        request.interrupted = interrupted;
+        found = mixsolve::binary_pass(table.view, request, answer);
+    });
+    if (!found) return py::none();
+    return py::make_tuple(value, gradient, best_attack ? py::object(attack) : py::none());
+}
+
 Doubles minimise_model(Doubles weights, Doubles slope, Doubles hessian, double radius) {
     const py::ssize_t n = weights.size();
     require(n >= 2 && weights.ndim() == 1 && slope.ndim() == 1 && slope.size() == n, "weights and slope have length n");
@@ -330,6 +353,8 @@ PYBIND11_MODULE(_native, module) {
     module.def("first_nonfinite", &first_nonfinite, py::arg("table"), py::arg("cancel") = py::none());
     module.def("extremes", &extremes, py::arg("table"), py::arg("threads") = 0, py::arg("cancel") = py::none());
     module.def("binary_rows", &binary_rows, py::arg("table"), py::arg("maximal"), py::arg("temperature") = py::none(),
+               py::arg("threads") = 0, py::arg("cancel") = py::none());
+    module.def("binary_pass", &binary_pass, py::arg("table"), py::arg("weights"), py::arg("best_attack") = false,
                py::arg("threads") = 0, py::arg("cancel") = py::none());
     module.def("read_seconds", &read_seconds, py::arg("array"), py::arg("threads"), py::arg("how") = "vector");
     module.def("import_dlpack", &mixsolve::import_dlpack, py::arg("exporter"));

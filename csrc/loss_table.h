@@ -10,6 +10,9 @@ namespace mixsolve {
 // The numbers are shared with `mixsolve.table.Storage` and never change.
 enum class Storage : int { kFloat64 = 0, kFloat32 = 1, kFloat16 = 2, kBFloat16 = 3 };
 
+// Losses of one byte, bool among them, which only the functions of 0/1 losses read; a pass takes no such table.
+constexpr Storage kByteStorage = static_cast<Storage>(4);
+
 struct Float16 {
     uint16_t bits;
 };
@@ -24,7 +27,7 @@ MIXSOLVE_HOST_DEVICE inline int64_t item_size(Storage storage) {
         case Storage::kFloat32:
             return 4;
         default:
-            return 2;
+            return storage == kByteStorage ? 1 : 2;
     }
 }
 

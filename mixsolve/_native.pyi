@@ -52,6 +52,13 @@ def binary_rows(
     threads: int = 0,
     cancel: CancelToken | None = None,
 ) -> tuple[int, tuple[NDArray[Any], ...] | None]: ...
+def binary_pass(
+    table: Table,
+    weights: NDArray[np.float64],
+    best_attack: bool = False,
+    threads: int = 0,
+    cancel: CancelToken | None = None,
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64] | None] | None: ...
 def read_seconds(array: NDArray[Any], threads: int, how: str = "vector") -> float: ...
 def solve_core(
     rows: NDArray[np.float64],

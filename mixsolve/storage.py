@@ -31,6 +31,10 @@ class Storage(IntEnum):
         return (8, 4, 2, 2)[self]
 
 
+BYTES = 4
+"""What `csrc/loss_table.h` calls losses of one byte, which passes do not read but the functions of 0/1 losses do."""
+
+
 def view_losses(losses: Any) -> tuple[NDArray[Any], Storage | None]:
     """The user's losses as an array over the same memory, and their storage type.
 
@@ -114,6 +118,22 @@ def make_readable(
     array = _with_contiguous_rows(array)
     array.setflags(write=False)
     return array, storage
+
+
+def as_bytes(array: NDArray[Any], scale: float = 1.0, offset: float = 0.0) -> NDArray[Any] | None:
+    """bool and uint8 losses in rows that are contiguous, to be converted only when a pass reads them; else None.
+
+    Parameters
+    ----------
+    array : ndarray, (n_classifiers, ...)
+    scale, offset : float
+        None is returned unless they are 1 and 0.
+    """
+    if array.dtype not in (np.bool_, np.uint8) or (scale, offset) != (1.0, 0.0):
+        return None
+    held = _with_contiguous_rows(array).view()
+    held.setflags(write=False)
+    return held
 
 
 def widen(array: NDArray[Any], storage: Storage) -> NDArray[np.float64]:

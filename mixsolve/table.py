@@ -17,7 +17,7 @@ from mixsolve.inputs import (
     check_temperature,
     prior_total,
 )
-from mixsolve.storage import Storage, make_readable, view_losses, widen
+from mixsolve.storage import BYTES, Storage, as_bytes, make_readable, view_losses, widen
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -48,7 +48,8 @@ class LossTable:
         NumPy array (`numpy.memmap` included), or an object with ``__dlpack__`` in CPU memory such as a torch
         tensor. float64, float32, float16 and bfloat16 are read as stored, with any stride along classifiers
         and samples, 0 and negative included; if attacks are not contiguous the array is copied once. bool and
-        integers are converted once: up to 16 bits to float32, wider ones to float64.
+        integers are converted once: up to 16 bits to float32, wider ones to float64; bool and uint8 when the first
+        pass reads them, since 0/1 losses are compressed as they are.
     row_offsets : array of int, (n_samples + 1,), optional
         Sample i owns the rows ``row_offsets[i]:row_offsets[i + 1]``, at least one.
     sample_weight : array, (n_samples,), optional
@@ -90,18 +91,33 @@ class LossTable:
     ) -> None:
         array, storage = view_losses(losses)
         check_loss_shape(array.shape, ragged=row_offsets is not None)
-        self.array, self.storage = make_readable(array, storage, scale, offset)
-        self.n_classifiers = int(self.array.shape[0])
-        self.n_rows = int(np.prod(self.array.shape[1:]))
+        self._bytes = as_bytes(array, scale, offset)
+        if self._bytes is None:
+            self.array, self.storage = make_readable(array, storage, scale, offset)
+        else:
+            self.storage = Storage.FLOAT32
+        self.n_classifiers = int(array.shape[0])
+        self.n_rows = int(np.prod(array.shape[1:]))
         self.n_attacks: int | None = None
         self.row_offsets: NDArray[np.int64] | None = None
         if row_offsets is None:
-            self.n_samples, self.n_attacks = self.array.shape[1:]
+            self.n_samples, self.n_attacks = array.shape[1:]
         else:
             self.row_offsets = check_row_offsets(row_offsets, self.n_rows)
             self.n_samples = self.row_offsets.size - 1
         self._sample_weight = check_sample_weight(sample_weight, self.n_samples)
-        self.attack_prior = check_attack_prior(attack_prior, self.array.shape[1:], self.row_offsets)
+        self.attack_prior = check_attack_prior(attack_prior, array.shape[1:], self.row_offsets)
+
+    @cached_property
+    def array(self) -> NDArray[Any]:
+        """Set by `__init__`, but for losses of one byte: these are converted when it is first asked for."""
+        assert self._bytes is not None
+        return make_readable(self._bytes, None)[0]
+
+    @property
+    def _held(self) -> NDArray[Any]:
+        """The losses as they are in memory now."""
+        return self.array if self._bytes is None or "array" in self.__dict__ else self._bytes
 
     @cached_property
     def sample_weight(self) -> NDArray[np.float64]:
@@ -112,8 +128,13 @@ class LossTable:
 
     @property
     def nbytes(self) -> int:
-        """Bytes that one pass reads."""
-        return self.n_rows * self.n_classifiers * self.storage.itemsize
+        """Bytes that one pass reads; of losses of one byte, as long as nobody had to convert them, one each."""
+        return self.n_rows * self.n_classifiers * self.itemsize
+
+    @property
+    def itemsize(self) -> int:
+        """Bytes of a loss as it is in memory now."""
+        return int(self._held.dtype.itemsize)
 
     @property
     def attack_counts(self) -> NDArray[np.int64]:
@@ -134,6 +155,23 @@ class LossTable:
             self.array, int(self.storage), self.row_offsets, self._sample_weight, self.attack_prior
         )
 
+    @cached_property
+    def _native_bytes(self) -> Any:
+        assert self._bytes is not None
+        return _native.Table(
+            self._bytes.view(np.uint8), BYTES, self.row_offsets, self._sample_weight, self.attack_prior
+        )
+
+    @property
+    def holds_bytes(self) -> bool:
+        """Whether the losses are of one byte, and not converted yet."""
+        return self._bytes is not None and "array" not in self.__dict__
+
+    @property
+    def native_sets(self) -> Any:
+        """The table as the compiled functions of 0/1 losses see it: those read bytes, too."""
+        return self._native_bytes if self.holds_bytes else self.native
+
     def rows(self, sample: Any, attack: Any) -> NDArray[np.float64]:
         """Losses of the cited attacks, (n, n_classifiers).
 
@@ -150,9 +188,9 @@ class LossTable:
         samples, attacks = np.asarray(sample, dtype=np.int64), np.asarray(attack, dtype=np.int64)
         self._check_citation(samples, attacks)
         if self.row_offsets is None:
-            cited = self.array[:, samples, attacks]
+            cited = self._held[:, samples, attacks]
         else:
-            cited = self.array[:, self.row_offsets[samples] + attacks]
+            cited = self._held[:, self.row_offsets[samples] + attacks]
         return np.ascontiguousarray(widen(cited, self.storage).T)
 
     def prior_at(self, sample: Any, attack: Any) -> NDArray[np.float64]:
@@ -182,7 +220,7 @@ class LossTable:
             where = slice(first, last)
         else:
             where = slice(self.row_offsets[first], self.row_offsets[last])
-        losses = widen(self.array[:, where], self.storage).reshape(self.n_classifiers, -1)
+        losses = widen(self._held[:, where], self.storage).reshape(self.n_classifiers, -1)
         if self.attack_prior is None:
             prior = np.repeat(1 / counts, counts)
         else:
@@ -194,11 +232,11 @@ class LossTable:
         """A compact copy of some samples without the prior; bfloat16 as float32, the others as they are stored."""
         counts = self.attack_counts[samples]
         if self.row_offsets is None:
-            losses, offsets = np.take(self.array, samples, axis=1), None
+            losses, offsets = np.take(self._held, samples, axis=1), None
         else:
             offsets = np.concatenate([[0], np.cumsum(counts)])
             within = np.arange(offsets[-1]) - np.repeat(offsets[:-1], counts)
-            losses = np.take(self.array, np.repeat(self.row_offsets[samples], counts) + within, axis=1)
+            losses = np.take(self._held, np.repeat(self.row_offsets[samples], counts) + within, axis=1)
         if self.storage is Storage.BFLOAT16:
             losses = widen(losses, self.storage).astype(np.float32)
         return LossTable(losses, row_offsets=offsets, sample_weight=self.sample_weight[samples])
@@ -220,7 +258,9 @@ class LossTable:
         )
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "native"}
+        return {
+            name: value for name, value in self.__dict__.items() if name not in ("native", "_native_bytes")
+        }
 
     @cached_property
     def _prior_total(self) -> NDArray[np.float64]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mixsolve import _native
+from mixsolve.passes import PassAnswer
 from mixsolve.strategy import RowAttack
 from mixsolve.table import LossTable
 
@@ -121,8 +122,8 @@ def compress_binary(
     """
     warm = bool(np.any(np.asarray(temperature) > 0))
     level = np.asarray(temperature, dtype=np.float64) if np.ndim(temperature) else None
-    rows_read, found = _native.binary_rows(table.native, not warm, level, threads or 0, cancel)
-    bytes_read = rows_read * table.n_classifiers * table.storage.itemsize
+    rows_read, found = _native.binary_rows(table.native_sets, not warm, level, threads or 0, cancel)
+    bytes_read = rows_read * table.n_classifiers * table.itemsize
     if found is None:
         return bytes_read, None
     offsets, fooled, attack, mass, group, leader = found
@@ -145,3 +146,32 @@ def compress_binary(
     )
     by_group = temperature if level is None else level[leader]
     return bytes_read, BinaryGame(compressed, by_group, group, offsets, attack, table.sample_weight)
+
+
+def worst_case_of_sets(
+    table: LossTable,
+    weights: NDArray[np.float64],
+    best_attack: bool = False,
+    threads: int | None = None,
+    cancel: _native.CancelToken | None = None,
+) -> PassAnswer | None:
+    """What a pass at temperature 0 answers with float64 scores, from losses of one byte that are all 0 or 1.
+
+    None where a loss is another number, or the table has more than `MOST_CLASSIFIERS` classifiers.
+
+    Parameters
+    ----------
+    table : LossTable
+        That holds bytes.
+    weights : ndarray, (K, n_classifiers)
+    best_attack : bool
+    threads : int or None
+    cancel : CancelToken or None
+    """
+    if table.n_classifiers > MOST_CLASSIFIERS:
+        return None
+    found = _native.binary_pass(table.native_sets, weights, best_attack, threads or 0, cancel)
+    if found is None:
+        return None
+    value, gradient, attack = found
+    return PassAnswer(value, gradient, None, attack, None, table.nbytes)

@@ -9,6 +9,7 @@ import numpy as np
 
 from mixsolve import _native
 from mixsolve.passes import PassAnswer, run_pass
+from mixsolve.solvers.binary_sets import worst_case_of_sets
 from mixsolve.storage import Storage
 
 if TYPE_CHECKING:
@@ -79,6 +80,10 @@ class TableSource:
     ) -> tuple[PassAnswer, float]:
         if visit is not None:
             return self._answer_in_blocks(weights, temperature, float64_scores, visit, cancel), 0.0
+        if self._table.holds_bytes and not hessians and not temperature.any():
+            by_sets = worst_case_of_sets(self._table, weights, best_attack, self._threads, cancel)
+            if by_sets is not None:
+                return by_sets, 0.0
         found = run_pass(
             self._table,
             weights,
