@@ -10,6 +10,8 @@ namespace cuda {
 
 template <class Score, class Stored>
 struct Tile {
+    static constexpr int kTogether = 8;  // losses that a thread has under way, and terms of a partial sum
+
     const PassArguments& asked;
     Stored* losses;     // (L, tile.stride)
     Score* scores;      // (tile.rows) of one query
@@ -40,52 +42,67 @@ struct Tile {
         return static_cast<Score>(widen(losses[classifier * asked.tile.stride + row]));
     }
 
-    // Threads side by side read neighbouring rows of one classifier, each thread several classifiers at a time.
-    // `place(row)` is where the row lies in the first classifier's plane. The losses that a thread loads are those that
-    // it scores: others may look at them after the barrier of `score`.
+    // Threads side by side read neighbouring rows of one classifier, each thread several classifiers at a time, and
+    // score them for the first query on the way. `place(row)` is where the row lies in the first classifier's plane.
+    // Until `score` has ended, a thread may look at no other losses than those it loads.
     template <class Place>
     MIXSOLVE_DEVICE void load(int n_rows, const Place& place) {
-        constexpr int kAtATime = 8;
-        const int side_by_side = asked.tile.rows < kThreads ? asked.tile.rows : kThreads;
+        const int tile_rows = asked.tile.rows, side_by_side = tile_rows < kThreads ? tile_rows : kThreads;
         const int step = kThreads / side_by_side, first = thread() / side_by_side, count = n_classifiers();
-        const int64_t plane = asked.table.stride_classifier;
+        const int hop = step * asked.tile.stride;
+        const int64_t jump = step * asked.table.stride_classifier;
+        if (tile_rows < kThreads) parts[thread()] = 0;
 #pragma unroll 1
         for (int row = thread() % side_by_side; row < n_rows; row += side_by_side) {
-            const char* from = place(row) + first * plane;
+            const char* from = place(row) + first * asked.table.stride_classifier;
+            const Score* weight = static_cast<const Score*>(asked.weights) + first;
             Stored* to = losses + first * asked.tile.stride + row;
+            Score score = 0, sum = 0;
             int k = first;
 #pragma unroll 1
-            for (; k + (kAtATime - 1) * step < count; k += kAtATime * step) {
-                Stored held[kAtATime];
+            for (; k + (kTogether - 1) * step < count; k += kTogether * step) {
+                Stored held[kTogether];
 #pragma unroll
-                for (int i = 0; i < kAtATime; ++i) {
-                    held[i] = *reinterpret_cast<const Stored*>(from + i * step * plane);
+                for (int i = 0; i < kTogether; ++i, from += jump) held[i] = *reinterpret_cast<const Stored*>(from);
+                sum = 0;
+#pragma unroll
+                for (int i = 0; i < kTogether; ++i, to += hop, weight += step) {
+                    sum = multiply_add(*weight, static_cast<Score>(widen(held[i])), sum);
+                    *to = held[i];
                 }
-#pragma unroll
-                for (int i = 0; i < kAtATime; ++i) to[i * step * asked.tile.stride] = held[i];
-                from += kAtATime * step * plane;
-                to += kAtATime * step * asked.tile.stride;
+                score += sum;
             }
+            sum = 0;
 #pragma unroll 1
-            for (; k < count; k += step) {
-                *to = *reinterpret_cast<const Stored*>(from);
-                from += step * plane;
-                to += step * asked.tile.stride;
+            for (; k < count; k += step, from += jump, to += hop, weight += step) {
+                const Stored one = *reinterpret_cast<const Stored*>(from);
+                sum = multiply_add(*weight, static_cast<Score>(widen(one)), sum);
+                *to = one;
+            }
+            score += sum;
+            if (tile_rows < kThreads) {
+                parts[thread()] = score;
+            } else {
+                keep(row, score);
             }
         }
     }
 
-    // The scores of one query, NaN where one is not finite. Rows of equal losses get equal scores: each is summed up
-    // in the same order. Ends with a barrier.
+    // The scores of one query, NaN where one is not finite; those of the first are there, or in parts. Rows of equal
+    // losses get equal scores: each is summed up in the same order. Ends with a barrier.
     MIXSOLVE_DEVICE void score(int64_t query, int n_rows) {
         const Score* weights = static_cast<const Score*>(asked.weights) + query * n_classifiers();
         const int tile_rows = asked.tile.rows;
         if (tile_rows >= kThreads) {
 #pragma unroll 1
-            for (int row = thread(); row < n_rows; row += kThreads) keep(row, partial_score(weights, row, 0, 1));
+            for (int row = thread(); row < n_rows && query > 0; row += kThreads) {
+                keep(row, partial_score(weights, row, 0, 1));
+            }
         } else {
             const int sharing = kThreads / tile_rows, row = thread() % tile_rows;
-            parts[thread()] = row < n_rows ? partial_score(weights, row, thread() / tile_rows, sharing) : 0;
+            if (row < n_rows && query > 0) {
+                parts[thread()] = partial_score(weights, row, thread() / tile_rows, sharing);
+            }
             __syncthreads();
             if (thread() < n_rows) {
                 Score sum = parts[thread()];
@@ -105,9 +122,12 @@ struct Tile {
         for (int first = 0; first < count; first += kThreads / lanes) {
             const int k = first + thread() / lanes;
             Score sum = 0;
-            if (k < count) {
+            const Stored* at = losses + k * asked.tile.stride + lane;
+            const Score* share = chance + lane;
+            const int rows = k < count ? n_rows : 0;
 #pragma unroll 4
-                for (int row = lane; row < n_rows; row += lanes) sum = multiply_add(chance[row], loss(k, row), sum);
+            for (int row = lane; row < rows; row += lanes, at += lanes, share += lanes) {
+                sum = multiply_add(*share, static_cast<Score>(widen(*at)), sum);
             }
             sum = sum_over(sum, lanes);
             if (k < count && lane == 0) target[k] = target[k] * shrink + grow * static_cast<double>(sum);
@@ -117,17 +137,21 @@ struct Tile {
   private:
     MIXSOLVE_DEVICE void keep(int row, Score score) { scores[row] = score + (score - score); }
 
-    // In sums of sixteen, which are added up: that keeps the rounding error of many classifiers small.
+    // In sums of a few, which are added up: that keeps the rounding error of many classifiers small. The order is that
+    // of `load`.
     MIXSOLVE_DEVICE Score partial_score(const Score* weights, int row, int first, int step) const {
-        constexpr int kTogether = 16;
-        const int count = n_classifiers();
+        const int count = n_classifiers(), hop = step * asked.tile.stride;
+        const Stored* at = losses + first * asked.tile.stride + row;
+        const Score* weight = weights + first;
         Score score = 0;
 #pragma unroll 1
         for (int begin = first; begin < count; begin += kTogether * step) {
             const int end = begin + kTogether * step < count ? begin + kTogether * step : count;
             Score sum = 0;
 #pragma unroll 4
-            for (int k = begin; k < end; k += step) sum = multiply_add(weights[k], loss(k, row), sum);
+            for (int k = begin; k < end; k += step, at += hop, weight += step) {
+                sum = multiply_add(*weight, static_cast<Score>(widen(*at)), sum);
+            }
             score += sum;
         }
         return score;

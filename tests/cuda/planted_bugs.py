@@ -80,8 +80,8 @@ BROKEN_RULES = [
     Bug(
         "a load that is wider than its row is aligned",
         TILE,
-        "held[i] = *reinterpret_cast<const Stored*>(from + i * step * plane);",
-        "held[i] = *reinterpret_cast<const double*>(from + i * step * plane);",
+        "held[i] = *reinterpret_cast<const Stored*>(from);",
+        "held[i] = *reinterpret_cast<const double*>(from);",
         "misaligned",
     ),
 ]
@@ -106,7 +106,7 @@ WRONG_NUMBERS = [
         "target[k * k / 2 + l]",
     ),
     Bug("a piece of a sample lost", WORK, "piece < split.n_chunks", "piece < split.n_chunks - 1"),
-    Bug("two planes swapped", TILE, "to[i * step * asked", "to[(i ^ 1) * step * asked"),
+    Bug("two planes swapped", TILE, "*to = held[i];", "*to = held[i ^ 1];"),
     Bug("the last of equal attacks", "cuda/arithmetic.h", "a.row <= b.row", "a.row >= b.row"),
     Bug("a weight of another query", TILE, "+ query * n_classifiers()", "+ 0 * query"),
     Bug("a sample's weight forgotten", "cuda/query.h", "return table.sample_weight ?", "return false ?"),
