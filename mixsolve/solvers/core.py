@@ -31,7 +31,7 @@ FEWER, FEWEST = 8, 32
 PURE_ULPS = 100
 """Of the largest loss, that a purer strategy may prove less."""
 
-FEW_MIXED = 1000
+FEW_MIXED = 200
 """So many rows beyond one a sample are used up one by one; where there are more, a linear programme is quicker."""
 
 PICKED = 0.2
