@@ -1,6 +1,7 @@
-"""What tests share: how hypothesis searches, figures that need no screen, the instruction sets of this machine."""
+"""What tests share: how hypothesis searches, figures without a screen, Ctrl-C, the instruction sets of this machine."""
 
 import os
+import signal
 
 import hypothesis
 import pytest
@@ -9,6 +10,10 @@ from mixsolve import _native
 
 # matplotlib reads this when it is first imported, which happens inside the tests that draw.
 os.environ.setdefault("MPLBACKEND", "Agg")
+
+# A shell that runs the suite in the background has Ctrl-C ignored, by the processes that tests start too.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # One fixed search on every machine: a red test is red for everybody, and a slow machine is no reason to fail.
 hypothesis.settings.register_profile("mixsolve", deadline=None, derandomize=True, print_blob=True)
