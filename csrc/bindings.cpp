@@ -247,6 +247,33 @@ py::dict run_pass(const Table& table, Doubles weights, Doubles temperature, int 
     return out;
 }
 
+// Whether every score was finite; otherwise the gradient means nothing.
+bool loss_gradient(const Table& table, Doubles weights, Doubles temperature, double scale, py::array gradient,
+                   bool float64_scores, int threads, std::shared_ptr<CancelToken> cancel) {
+    const LossTable& view = table.view;
+    require(view.storage != mixsolve::kByteStorage, "a pass reads no bytes");
+    require(weights.ndim() == 1 && weights.size() == view.n_classifiers, "weights must have shape (n_classifiers,)");
+    require(temperature.ndim() == 1 && (temperature.size() == 1 || temperature.size() == view.n_samples),
+            "temperature must have shape (1,) or (n_samples,)");
+    require((gradient.flags() & py::array::c_style) && gradient.writeable() && gradient.size() == table.losses.size() &&
+                gradient.itemsize() == table.losses.itemsize(),
+            "gradient must be contiguous, writeable and like the losses");
+    mixsolve::LossGradientRequest request{};
+    request.weights = weights.data();
+    request.temperature = temperature.data();
+    request.temperature_per_sample = temperature.size() > 1;
+    request.scale = scale;
+    request.float64_scores = float64_scores || view.storage == Storage::kFloat64;
+    request.threads = threads > 0 ? threads : mixsolve::available_threads();
+    char* out = static_cast<char*>(gradient.mutable_data());
+    bool finite = false;
+    run_interruptibly(cancel.get(), [&](const std::function<bool()>& interrupted) {
+        request.interrupted = interrupted;
+        finite = mixsolve::loss_gradient(view, request, out);
+    });
+    return finite;
+}
+
 py::object first_nonfinite(const Table& table, std::shared_ptr<CancelToken> cancel) {
     mixsolve::OddLoss odd;
     run_interruptibly(cancel.get(), [&](const std::function<bool()>& interrupted) {
@@ -348,6 +375,9 @@ PYBIND11_MODULE(_native, module) {
     module.def("run_pass", &run_pass, py::arg("table"), py::arg("weights"), py::arg("temperature"),
                py::arg("want") = kGradientOnly, py::arg("samples") = py::none(), py::arg("float64_scores") = false,
                py::arg("threads") = 0, py::arg("cancel") = py::none(), py::arg("hessians") = 0);
+    module.def("loss_gradient", &loss_gradient, py::arg("table"), py::arg("weights"), py::arg("temperature"),
+               py::arg("scale"), py::arg("gradient"), py::arg("float64_scores") = false, py::arg("threads") = 0,
+               py::arg("cancel") = py::none());
     module.def("minimise_model", &minimise_model, py::arg("weights"), py::arg("slope"), py::arg("hessian"),
                py::arg("radius"));
     module.def("first_nonfinite", &first_nonfinite, py::arg("table"), py::arg("cancel") = py::none());

@@ -51,4 +51,19 @@ constexpr int64_t hessian_entries(int64_t n_classifiers) { return n_classifiers 
 
 void run_pass(const LossTable& table, const PassRequest& request, PassAnswer& answer);
 
+// The derivative of one query's value by every loss, w_k s_i p_ij, times a number: what a backward pass hands on. The
+// table is read once, and as much is written.
+struct LossGradientRequest {
+    const double* weights;      // (L)
+    const double* temperature;  // (1) or, per sample, (N): all 0 or all > 0
+    bool temperature_per_sample;
+    double scale;
+    bool float64_scores;
+    int threads;
+    std::function<bool()> interrupted;
+};
+
+// `gradient` is (L, rows), contiguous, stored as the losses are. False: some score was not finite.
+bool loss_gradient(const LossTable& table, const LossGradientRequest& request, char* gradient);
+
 }  // namespace mixsolve

@@ -38,6 +38,16 @@ def run_pass(
     cancel: CancelToken | None = None,
     hessians: int = 0,
 ) -> dict[str, Any]: ...
+def loss_gradient(
+    table: Table,
+    weights: NDArray[np.float64],
+    temperature: NDArray[np.float64],
+    scale: float,
+    gradient: NDArray[Any],
+    float64_scores: bool = False,
+    threads: int = 0,
+    cancel: CancelToken | None = None,
+) -> bool: ...
 def minimise_model(
     weights: NDArray[np.float64], slope: NDArray[np.float64], hessian: NDArray[np.float64], radius: float
 ) -> NDArray[np.float64]: ...

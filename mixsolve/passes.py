@@ -13,12 +13,13 @@ import numpy as np
 
 from mixsolve import _native
 from mixsolve.inputs import check_temperature, check_threads, real_array
+from mixsolve.storage import view_losses
 from mixsolve.table import LossTable, as_table
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["PassAnswer", "WorstCase", "run_pass", "smoothed_value_and_grad", "worst_case"]
+__all__ = ["PassAnswer", "WorstCase", "loss_gradient", "run_pass", "smoothed_value_and_grad", "worst_case"]
 
 # Beyond these, 1 / t or the scores of an ordinary query could leave the range of float32.
 _FLOAT32_SAFE = 1e30
@@ -109,14 +110,9 @@ def run_pass(
         If a loss is not finite, naming the first, or sums overflow float64.
     """
     query_weights = np.ascontiguousarray(weights, dtype=np.float64)
-    query_temperature = np.ascontiguousarray(
-        np.broadcast_to(temperature, (query_weights.shape[0],)) if np.ndim(temperature) == 0 else temperature,
-        dtype=np.float64,
+    query_temperature = _usable(
+        np.broadcast_to(temperature, (query_weights.shape[0],)) if np.ndim(temperature) == 0 else temperature
     )
-    if np.any((query_temperature > 0) & (query_temperature < _SMALLEST_TEMPERATURE)):
-        query_temperature = np.where(
-            query_temperature > 0, np.maximum(query_temperature, _SMALLEST_TEMPERATURE), 0.0
-        )
     want = _native.PER_SAMPLE * per_sample + _native.BEST_ATTACK * best_attack + _native.BEST_ROW * best_row
     listed = None if samples is None else np.ascontiguousarray(samples, dtype=np.int64)
     float64 = float64_scores or _needs_float64(query_weights, query_temperature)
@@ -152,6 +148,64 @@ def run_pass(
         bytes_read=found["bytes_read"],
         hessian=found.get("hessian"),
     )
+
+
+def loss_gradient(
+    table: LossTable,
+    weights: ArrayLike,
+    temperature: ArrayLike,
+    gradient: Any,
+    *,
+    scale: float = 1.0,
+    float64_scores: bool = False,
+    threads: int | None = None,
+    cancel: _native.CancelToken | None = None,
+) -> None:
+    """Write the derivative of one query's value by every loss, ``scale weights[k] s_i p_ij``, into an array.
+
+    p_i is the softmax of the sample's scores, prior included; at temperature 0 it is 1 at the best attack, the lowest
+    index on ties. The table is read once, and as much is written.
+
+    Parameters
+    ----------
+    table : LossTable
+    weights : array, (n_classifiers,)
+        Finite.
+    temperature : float or (n_samples,)
+        All 0 or all > 0.
+    gradient : array
+        Overwritten: contiguous, of the table's shape and storage type, on its device. It may not share memory with it.
+    scale : float
+    float64_scores, threads, cancel
+        See `run_pass`.
+
+    Raises
+    ------
+    ValueError
+        If a loss is not finite, naming the first, or the gradient does not fit the table.
+    """
+    query_weights = np.ascontiguousarray(weights, dtype=np.float64)
+    query_temperature = np.atleast_1d(_usable(temperature))
+    target, storage = view_losses(gradient)
+    if storage is not table.storage or target.shape != table.array.shape:
+        raise ValueError(
+            f"`gradient` must be like the losses, {table.storage.name.lower()} {table.array.shape}; "
+            f"got {target.dtype} {target.shape}"
+        )
+
+    def write(in_float64: bool) -> bool:
+        written: bool = table.backend.loss_gradient(
+            table.native, query_weights, query_temperature, scale, target, in_float64, threads or 0, cancel
+        )
+        return written
+
+    if write(float64_scores or _needs_float64(query_weights, query_temperature)):
+        return
+    raise_if_not_finite(table, cancel)
+    if not write(True):
+        raise ValueError(
+            "`losses` and `weights` are so large that scores overflow float64; rescale the losses"
+        )
 
 
 def smoothed_value_and_grad(
@@ -305,6 +359,13 @@ def _check_weights(weights: ArrayLike, n_classifiers: int) -> tuple[NDArray[np.f
         where = tuple(int(index) for index in np.argwhere(~np.isfinite(array))[0])
         raise ValueError(f"`weights` must be finite; got {array[where]} at {where}")
     return np.atleast_2d(array), array.ndim == 1
+
+
+def _usable(temperature: ArrayLike) -> NDArray[np.float64]:
+    given = np.ascontiguousarray(temperature, dtype=np.float64)
+    if np.any((given > 0) & (given < _SMALLEST_TEMPERATURE)):
+        return np.where(given > 0, np.maximum(given, _SMALLEST_TEMPERATURE), 0.0)
+    return given
 
 
 def _needs_float64(weights: NDArray[np.float64], temperature: NDArray[np.float64]) -> bool:

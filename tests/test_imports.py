@@ -35,7 +35,7 @@ LAYERS = (
     ("solvers",),
     ("fit", "verification"),
     ("comparison", "path"),
-    ("attacks", "plots"),
+    ("attacks", "plots", "torch_ops"),
     ("demo", "cli"),
     ("__main__",),
 )
