@@ -67,5 +67,6 @@ $(STAMP): pyproject.toml
 	@$(PY) setup.py --quiet build_ext --inplace
 	@echo "Installing mixsolve and its development dependencies into .venv (the first time takes some minutes)"
 	@$(PY) -m pip install --quiet --no-build-isolation --editable ".[dev]"
+	@$(PY) -m pip install --quiet --no-deps torchattacks==3.5.1 pyautoattack==0.2.0
 	@rm -f .venv/.installed-*
 	@touch $@

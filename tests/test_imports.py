@@ -36,6 +36,7 @@ LAYERS = (
     ("fit", "verification"),
     ("comparison", "path"),
     ("attacks", "plots", "torch_ops"),
+    ("neural",),
     ("demo", "cli"),
     ("__main__",),
 )
