@@ -151,32 +151,34 @@ struct Fused {
     // sum_j p_j row_j and sum_j p_j over a tile, with p_j = 2^(scale (z_j - shift)), by lanes.
     static MIXSOLVE_INLINE Vec<Score> moments(const Losses& table, const Tile& tile, Score scale, Score shift,
                                               Vec<Score> (&moment)[Planes]) {
-        const Vec<Score> scales = splat(scale), shifts = splat(shift);
+        const Vec<Score> scales = splat(scale), shifts = splat(shift), smallest = splat(smallest_argument(scale));
         const char* from = table.row(tile.begin);
         Vec<Score> sum = splat(Score(0));
         MIXSOLVE_UNROLL
         for (int p = 0; p < Planes; ++p) moment[p] = sum;
         int vector = 0;
         for (int row = tile.begin; row + kWidth <= tile.end; row += kWidth, ++vector, from += kWidth * sizeof(Stored)) {
-            const Vec<Score> exponent = (load(tile.scores + vector * kWidth) - shifts) * scales;
-            sum += add_vector<true>(table, from, vector, kWidth, exponent, moment);
+            const Vec<Score> chance =
+                exp2_scaled<Score>(load(tile.scores + vector * kWidth) - shifts, scales, smallest);
+            add_vector<true>(table, from, vector, kWidth, chance, moment);
+            sum += chance;
         }
         const int left = tile.end - tile.begin - vector * kWidth;
         if (left > 0) {  // chances beyond the last row are too small to count
-            const Vec<Score> exponent = (load(tile.scores + vector * kWidth) - shifts) * scales;
-            sum += add_vector<false>(table, from, vector, left, exponent, moment);
+            const Vec<Score> chance =
+                exp2_scaled<Score>(load(tile.scores + vector * kWidth) - shifts, scales, smallest);
+            add_vector<false>(table, from, vector, left, chance, moment);
+            sum += chance;
         }
         return sum;
     }
 
     template <bool Whole>
-    static MIXSOLVE_INLINE Vec<Score> add_vector(const Losses& table, const char* from, int vector, int count,
-                                                 Vec<Score> exponent, Vec<Score> (&moment)[Planes]) {
+    static MIXSOLVE_INLINE void add_vector(const Losses& table, const char* from, int vector, int count,
+                                           Vec<Score> chance, Vec<Score> (&moment)[Planes]) {
         table.template fetch<1>(from, vector);
-        const Vec<Score> chance = exp2_of(exponent);
         MIXSOLVE_UNROLL
         for (int p = 0; p < Planes; ++p) moment[p] = fma(chance, table.template at<Whole>(from, p, count), moment[p]);
-        return chance;
     }
 
     // Sample `s` of several tiles, the first of which is `tile`; leaves there the tile that comes after the sample.

@@ -35,7 +35,6 @@ struct RowsOfSamples {
             return splat(means[k]) -
                    (Whole ? Loader<Score, Stored>::full(here) : load_first<Score, Stored>(here, count));
         }
-        MIXSOLVE_INLINE void fetch(int, int) const {}
     };
     int n_parts() const { return n_samples; }
     int n_rows(int part) const { return samples[part].n_rows; }
@@ -131,7 +130,7 @@ struct FusedHessian {
     // sum_j p_j.
     static MIXSOLVE_INLINE Score chances(const Losses& table, int begin, int n_rows, Score scale, Score shift,
                                          Score* scores, double (&moment)[Planes]) {
-        const Vec<Score> scales = splat(scale), shifts = splat(shift);
+        const Vec<Score> scales = splat(scale), shifts = splat(shift), smallest = splat(smallest_argument(scale));
         double mass = 0;
         for (int tile = 0; tile < n_rows; tile += kTogether) {
             const int end = n_rows - tile < kTogether ? n_rows : tile + kTogether;
@@ -141,17 +140,15 @@ struct FusedHessian {
             const char* from = table.row(begin + tile);
             int row = tile;
             for (; row + kWidth <= end; row += kWidth, from += kWidth * sizeof(Stored)) {
-                const Vec<Score> exponent = (load(scores + row) - shifts) * scales;
-                const Vec<Score> chance =
-                    Loops::template add_vector<true>(table, from, (row - tile) / kWidth, kWidth, exponent, sums);
+                const Vec<Score> chance = exp2_scaled<Score>(load(scores + row) - shifts, scales, smallest);
+                Loops::template add_vector<true>(table, from, (row - tile) / kWidth, kWidth, chance, sums);
                 store(scores + row, chance);
                 sum += chance;
             }
             if (row < end) {
-                const Vec<Score> exponent = (load(scores + row) - shifts) * scales;
-                const Vec<Score> chance = keep_first<Score>(
-                    Loops::template add_vector<false>(table, from, (row - tile) / kWidth, end - row, exponent, sums),
-                    end - row);
+                const Vec<Score> chance =
+                    keep_first<Score>(exp2_scaled<Score>(load(scores + row) - shifts, scales, smallest), end - row);
+                Loops::template add_vector<false>(table, from, (row - tile) / kWidth, end - row, chance, sums);
                 store(scores + row, chance);
                 sum += chance;
             }

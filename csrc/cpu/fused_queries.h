@@ -152,11 +152,11 @@ struct FusedQueries {
     }
 
     MIXSOLVE_INLINE Vec<Score> exponentials(int q, int n_rows, Score scale, Score shift) const {
-        const Vec<Score> scales = splat(scale), shifts = splat(shift);
+        const Vec<Score> scales = splat(scale), shifts = splat(shift), smallest = splat(smallest_argument(scale));
         Score* const here = chances + q * kStride;
         Vec<Score> sum = splat(Score(0));
         for (int row = 0; row < n_rows; row += kWidth) {
-            const Vec<Score> chance = exp2_of((load(here + row) - shifts) * scales);
+            const Vec<Score> chance = exp2_scaled<Score>(load(here + row) - shifts, scales, smallest);
             store(here + row, chance);
             sum += chance;
         }

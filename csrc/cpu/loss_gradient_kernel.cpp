@@ -93,7 +93,7 @@ struct LossGradient {
             const int64_t end = n - begin < kRunVectors * kWidth ? n : begin + kRunVectors * kWidth;
             Vec<Score> sum = splat(Score(0));
             for (int64_t j = begin; j < end; j += kWidth) {
-                Vec<Score> e = exp2_negative<Score>(load(z + j) - shift, scale, smallest);
+                Vec<Score> e = exp2_scaled<Score>(load(z + j) - shift, scale, smallest);
                 if (table.prior) e *= prior(first + j, end - j);
                 if (end - j < kWidth) e = keep_first<Score>(e, end - j);
                 store(p + j, e);

@@ -32,7 +32,6 @@ struct WrittenDeviations {
         MIXSOLVE_INLINE Vec<Score> deviation(int k, int row, int) const {
             return load(from + k * kDeviationStride + row);
         }
-        MIXSOLVE_INLINE void fetch(int, int) const {}
     };
     int n_parts() const { return 1; }
     int n_rows(int) const { return rows; }
@@ -142,7 +141,6 @@ struct Products {
         MIXSOLVE_UNROLL
         for (int i = 0; i < Side; ++i) {
             own[i] = left.template deviation<Whole>(i, row, count);
-            if (Diagonal) left.fetch(i, row);
             weighted[i] = rows.weigh(own[i], part, row);
         }
         MIXSOLVE_UNROLL

@@ -164,7 +164,7 @@ struct Segments {
                 const int run_end = end - row < kRunVectors * kWidth ? end : row + kRunVectors * kWidth;
                 Vec<Score> sum = splat(Score(0));
                 for (; row + kWidth <= run_end; row += kWidth) {
-                    Vec<Score> p = exp2_negative<Score>(load(from + row) - max, scale, smallest);
+                    Vec<Score> p = exp2_scaled<Score>(load(from + row) - max, scale, smallest);
                     if (u) p *= load(u + row);
                     store(to + row, p);
                     sum += p;
@@ -173,7 +173,7 @@ struct Segments {
                 total_sum += sum;
             }
             if (row < end) {
-                Vec<Score> p = exp2_negative<Score>(load(from + row) - max, scale, smallest);
+                Vec<Score> p = exp2_scaled<Score>(load(from + row) - max, scale, smallest);
                 if (u) p *= load(u + row);
                 store(to + row, p);
                 total_sum += keep_first<Score>(p, end - row);
@@ -197,7 +197,7 @@ struct Segments {
             const Vec<Score> scale = varying ? load(inverse() + row) : common;
             const Vec<Score> smallest =
                 varying ? splat(MathConstants<Score>::kSmallestExponent) / scale : common_smallest;
-            Vec<Score> p = exp2_negative<Score>(load(scores + row) - load(shift() + row), scale, smallest);
+            Vec<Score> p = exp2_scaled<Score>(load(scores + row) - load(shift() + row), scale, smallest);
             if (u) p *= load(u + row);
             store(probability + row, p);
         }

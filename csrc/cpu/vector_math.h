@@ -55,10 +55,10 @@ MIXSOLVE_INLINE ScaledExp<T> exp2_parts(Vec<T> x) {
     return {bit_cast<Vec<T>>((exponent + C::kExponentBias) << C::kMantissaBits), polynomial * fraction};
 }
 
-// 2^(d scale) for d <= 0 and scale > 0. Adding 1.5 * 2^(mantissa bits) rounds to the nearest integer and leaves it in
-// the low bits, from where a shift makes it an exponent.
+// 2^(d scale) for scale > 0, with d taken to be `smallest` where it is less. Adding 1.5 * 2^(mantissa bits) rounds to
+// the nearest integer and leaves it in the low bits, from where a shift makes it an exponent.
 template <class T>
-MIXSOLVE_INLINE Vec<T> exp2_negative(Vec<T> d, Vec<T> scale, Vec<T> smallest) {
+MIXSOLVE_INLINE Vec<T> exp2_scaled(Vec<T> d, Vec<T> scale, Vec<T> smallest) {
     using C = MathConstants<T>;
     const Vec<T> magic = splat(C::kRoundToInteger);
     d = vmax(smallest, d);
@@ -69,27 +69,35 @@ MIXSOLVE_INLINE Vec<T> exp2_negative(Vec<T> d, Vec<T> scale, Vec<T> smallest) {
     polynomial = fma(polynomial, fraction, splat(T(1)));
     return bit_cast<Vec<T>>(bit_cast<Bits<T>>(polynomial) + (bit_cast<Bits<T>>(shifted) << C::kMantissaBits));
 }
-// 2^x for x <= 0. Whole parts and sixteenths come from a table of the processor's own, if it has such.
 #if defined(__AVX512F__)
-MIXSOLVE_INLINE Vec<float> exp2_of(Vec<float> x) {
+// Sixteenths come from a table of the processor's own: 2^(n / 16) less the bits that n itself has at their place.
+template <>
+MIXSOLVE_INLINE Vec<float> exp2_scaled<float>(Vec<float> d, Vec<float> scale, Vec<float> smallest) {
+    constexpr int kPlace = 19;
     const Vec<float> magic = splat(786432.0f);  // 1.5 * 2^19: what is added to it is rounded to sixteenths
     const __m512 roots = _mm512_setr_ps(
         1.0f, 1.0442737824274138f, 1.0905077326652577f, 1.1387886347566916f, 1.189207115002721f, 1.241857812073484f,
         1.2968395546510096f, 1.3542555469368927f, 1.4142135623730951f, 1.4768261459394993f, 1.5422108254079408f,
         1.6104903319492543f, 1.681792830507429f, 1.7562521603732995f, 1.8340080864093424f, 1.9152065613971474f);
-    x = vmax(splat(MathConstants<float>::kSmallestExponent), x);
-    const Vec<float> shifted = x + magic;
-    const Vec<float> near = shifted - magic, rest = x - near;
-    const Vec<float> root = _mm512_permutexvar_ps(bit_cast<__m512i>(shifted), roots);
+    const Bits<float> table =
+        bit_cast<Bits<float>>(roots) -
+        (bit_cast<Bits<float>>(_mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15)) << kPlace);
+    d = vmax(smallest, d);
+    const Vec<float> shifted = fma(d, scale, magic);
+    const Vec<float> rest = fma(d, scale, magic - shifted);
+    const __m512i n = bit_cast<__m512i>(shifted);
+    const Bits<float> fraction = bit_cast<Bits<float>>(_mm512_permutexvar_epi32(n, bit_cast<__m512i>(table)));
+    const Vec<float> root = bit_cast<Vec<float>>(fraction + (bit_cast<Bits<float>>(n) << kPlace));
     Vec<float> p = fma(rest, splat(0.05550410866f), splat(0.2402265070f));
-    p = fma(rest, p, splat(0.6931471806f)) * rest;
-    return _mm512_scalef_ps(fma(root, p, root), near);
+    p = fma(rest, p, splat(0.6931471806f));
+    return fma(root * rest, p, root);
 }
 #endif
+// 2^x, down to where it would be subnormal.
 template <class V>
 MIXSOLVE_INLINE V exp2_of(V x) {
     using T = std::remove_reference_t<decltype(x[0])>;
-    return exp2_negative<T>(x, splat(T(1)), splat(MathConstants<T>::kSmallestExponent));
+    return exp2_scaled<T>(x, splat(T(1)), splat(MathConstants<T>::kSmallestExponent));
 }
 // The smallest d whose power is not subnormal: below it, the power stays what it is there.
 template <class T>
