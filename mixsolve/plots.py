@@ -63,7 +63,7 @@ def plot_plane_mixture(
     ImportError
         Without matplotlib; as for every function here.
     """
-    figure, axes = _new_figure(6.4, 4.4)
+    figure, axes = new_figure(6.4, 4.4)
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import LinearSegmentedColormap
     from matplotlib.patches import Circle
@@ -112,7 +112,7 @@ def plot_convergence(curves: Sequence[Curve], exact_value: float) -> Figure:
     matplotlib.figure.Figure
         A dot ends each curve; the last nine tenths of the iterations appear once more in a close-up.
     """
-    figure, axes = _new_figure(6.4, 4.4)
+    figure, axes = new_figure(6.4, 4.4)
     from matplotlib import colormaps
 
     family = [curve for curve in curves if not curve.emphasised]
@@ -165,7 +165,7 @@ def plot_path(
     -------
     matplotlib.figure.Figure
     """
-    figure, axes = _new_figure(6.4, 4.0)
+    figure, axes = new_figure(6.4, 4.0)
     axes.plot(
         temperature, worst_case, color=SINGLE, linewidth=1.6, marker="o", markersize=3.5, label="at worst"
     )
@@ -202,7 +202,7 @@ def plot_risk_by_radius(
     -------
     matplotlib.figure.Figure
     """
-    figure, axes = _new_figure(6.4, 4.2)
+    figure, axes = new_figure(6.4, 4.2)
     radius = np.asarray(radii, dtype=np.float64)
     styles = ["-", (0, (4, 2)), (0, (1, 1.5))]
     for risks, colour, who, marker in (
@@ -262,7 +262,7 @@ def plot_comparison(
     matplotlib.figure.Figure
     """
     n_rows = max(len(rows) for rows in panels.values())
-    figure, all_axes = _new_figure(4.6 * len(panels), 0.33 * n_rows + 1.7, columns=len(panels))
+    figure, all_axes = new_figure(4.6 * len(panels), 0.33 * n_rows + 1.7, columns=len(panels))
     markers = ["o", "D", "s"]
     for axes, (title, rows) in zip(np.atleast_1d(np.asarray(all_axes)), panels.items(), strict=True):
         for place, measured in enumerate(rows.values()):
@@ -294,7 +294,7 @@ def plot_comparison(
     return figure
 
 
-def _new_figure(width: float, height: float, columns: int = 1) -> tuple[Figure, Any]:
+def new_figure(width: float, height: float, columns: int = 1) -> tuple[Figure, Any]:
     """A figure in the house style, and its axes."""
     try:
         from matplotlib.figure import Figure
