@@ -83,15 +83,6 @@ def at_relative(instance: Instance, losses: Array, relative: float) -> Instance:
     return replace(instance, temperature=relative * float(np.abs(losses).max()))
 
 
-def described(instance: Instance) -> dict[str, Any]:
-    return {
-        "family": instance.family,
-        "shape": list(instance.shape),
-        "seed": instance.seed,
-        "temperature": instance.temperature,
-    }
-
-
 def plain_name(instance: Instance) -> str:
     return "{}/{}x{}x{}".format(instance.family, *instance.shape)
 
@@ -118,7 +109,7 @@ def count_passes(report: Report, settings: Settings) -> None:
             compressed = result.statistics.compressed_rows
             row = report.add(
                 f"passes/{plain_name(game)}/t={relative:g}",
-                **described(game),
+                **game.description,
                 relative_temperature=relative,
                 passes=result.passes,
                 evaluations=result.evaluations,
@@ -190,8 +181,7 @@ def compare_solvers(report: Report, settings: Settings) -> None:
             own = own or found["seconds"]
             row = report.add(
                 f"solvers/{instance.name}/{contender.name}",
-                **described(instance),
-                n_rows=instance.n_rows,
+                **instance.description,
                 times_as_long_as_newton=found["seconds"] / own if found["solved"] else None,
                 **found,
             )

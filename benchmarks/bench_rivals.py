@@ -54,10 +54,7 @@ def compare(report: Report, comparison: Comparison) -> None:
         report.add(
             f"{instance.name}/{contender.name}",
             contender=contender.name,
-            family=instance.family,
-            shape=list(instance.shape),
-            n_rows=instance.n_rows,
-            seed=instance.seed,
+            **instance.description,
             **row,
         )
         print(f"{contender.name:<16} {row['seconds']} s  {row['status']}", file=sys.stderr, flush=True)

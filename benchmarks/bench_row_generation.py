@@ -123,7 +123,7 @@ def count_passes(report: Report, settings: Settings) -> None:
             row = report.add(
                 f"{instance.name}/seed={instance.seed}/tol={tol:g}",
                 bars=bars,
-                **about(instance),
+                **instance.description,
                 tol=tol,
                 **fields(result, losses),
                 **checked,
@@ -153,10 +153,6 @@ def timed(losses: Array, rounds: int) -> tuple[MixtureResult, dict[str, float]]:
     return result, {**seconds, "ratio": float(np.median(np.array(solves) / np.array(reads)))}
 
 
-def about(instance: Instance) -> dict[str, Any]:
-    return {"family": instance.family, "shape": list(instance.shape), "seed": instance.seed}
-
-
 def time_large(report: Report, instance: Instance, seconds: float | None) -> None:
     """A row of a large table, with a bar in seconds or in times of reading it once."""
     losses = instance.losses()
@@ -168,7 +164,7 @@ def time_large(report: Report, instance: Instance, seconds: float | None) -> Non
     report.add(
         f"large/{instance.name}",
         bars=bars,
-        **about(instance),
+        **instance.description,
         tol=1e-6,
         **times,
         **fields(result, losses),
@@ -188,7 +184,7 @@ def time_binary(report: Report, instance: Instance, limited: str, limit: float) 
         report.add(
             f"binary/{instance.name}/{losses.dtype.name}",
             bars=[Bar(limited, "at most", limit, value)],
-            **about(instance),
+            **instance.description,
             tol=1e-6,
             storage=losses.dtype.name,
             **rows,

@@ -187,17 +187,15 @@ def run(settings: Settings, allow_dirty: bool = False) -> Report:
         "bench_solvers", allow_dirty, settings={"tol": settings.tol, "time_limit": settings.time_limit}
     )
     for instance in settings.instances:
-        about = {
-            "family": instance.family,
-            "shape": list(instance.shape),
-            "n_rows": instance.n_rows,
-            "temperature": instance.temperature,
-            "seed": instance.seed,
-        }
         for contender in settings.contenders:
             if contender.applies(instance):
                 row = run_apart(contender, instance, settings)
-                report.add(f"{instance.name}/{contender.name}", contender=contender.name, **about, **row)
+                report.add(
+                    f"{instance.name}/{contender.name}",
+                    contender=contender.name,
+                    **instance.description,
+                    **row,
+                )
                 print(line(report.rows[-1]), file=sys.stderr, flush=True)
     summarise(report, settings)
     return report

@@ -139,6 +139,17 @@ class Instance:
     def n_rows(self) -> int:
         return self.shape[1] * self.shape[2]
 
+    @property
+    def description(self) -> dict[str, Any]:
+        """What a row says of the game."""
+        return {
+            "family": self.family,
+            "shape": list(self.shape),
+            "n_rows": self.n_rows,
+            "temperature": self.temperature,
+            "seed": self.seed,
+        }
+
     def losses(self) -> Array:
         return FAMILIES[self.family](self.shape, self.seed)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -163,14 +164,11 @@ class PathSource(TableSource):
                 found.value[one], found.gradient[one], None, None, None, 0, found.hessian[one].copy()
             )
             self._ahead[first.tobytes()] = kept
-            found = PassAnswer(
-                np.delete(found.value, hessians),
-                np.delete(found.gradient, hessians, axis=0),
-                None,
-                None,
-                None,
-                found.bytes_read,
-                found.hessian[:hessians],
+            found = replace(
+                found,
+                value=np.delete(found.value, hessians),
+                gradient=np.delete(found.gradient, hessians, axis=0),
+                hessian=found.hessian[:hessians],
             )
         self._near = hessians > 0 and self._is_near(first, found)
         return found, slack
