@@ -59,7 +59,9 @@ double Proof::value(const double* weights) const {
         }
         add_exactly(sum, rest, problem_.share[i] * worst);
     }
-    return sum + rest;
+    sum += rest;
+    Message(problem_.combine).add(&sum, 1).send();
+    return sum;
 }
 
 double Proof::lower_bound(const double* duals) const {
@@ -69,9 +71,9 @@ double Proof::lower_bound(const double* duals) const {
         if (duals[r] == 0) continue;
         for (int64_t k = 0; k < n; ++k) add_exactly(sum[k], rest[k], duals[r] * problem_.rows[r * n + k]);
     }
-    double least = HUGE_VAL;
-    for (int64_t k = 0; k < n; ++k) least = std::min(least, sum[k] + rest[k]);
-    return least;
+    for (int64_t k = 0; k < n; ++k) sum[k] += rest[k];
+    Message(problem_.combine).add(sum.data(), n).send();
+    return *std::min_element(sum.begin(), sum.end());
 }
 
 void Proof::repair(const double* duals, double threshold, double* out) const {

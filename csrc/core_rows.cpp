@@ -39,10 +39,12 @@ void distinct(const CoreProblem& problem, int64_t first, int64_t end, std::vecto
 CoreRows::CoreRows(const CoreProblem& problem)
     : n_classifiers(problem.n_classifiers),
       stride(padded(problem.n_classifiers)),
+      combine(problem.combine),
       single(static_cast<size_t>(problem.n_samples), -1),
       linear(static_cast<size_t>(2 * stride), 0.0) {
     size = 0;
     for (int64_t i = 0; i < problem.n_rows * n_classifiers; ++i) size = std::max(size, std::fabs(problem.rows[i]));
+    Message(combine).add(&size, 1).send(1);
     const double scale = size > 0 ? power_of_two(size) : 1.0;
     rows.reserve(static_cast<size_t>(problem.n_rows * stride));
     origin.reserve(static_cast<size_t>(problem.n_rows));
@@ -61,10 +63,13 @@ CoreRows::CoreRows(const CoreProblem& problem)
     n_rows = start.back();
     for (int64_t k = 0; k < n_classifiers; ++k) linear[k] += linear[stride + k];
     linear.resize(static_cast<size_t>(stride));
+    all_rows = static_cast<double>(n_rows);
+    double objective = 0;
+    for (double w : weight) objective += w;
+    Message(combine).add(linear.data(), n_classifiers).add(&all_rows, 1).add(&objective, 1).send();
     const auto [low, high] = std::minmax_element(linear.begin(), linear.begin() + n_classifiers);
     const double least = *low;
-    double objective = *high - least;
-    for (double w : weight) objective += w;
+    objective += *high - least;
     const double divisor = objective > 0 ? power_of_two(objective) : 1.0;
     for (int64_t k = 0; k < n_classifiers; ++k) linear[k] = (linear[k] - least) / divisor;
     for (double& w : weight) w = std::max(w / divisor, kLeastWeight);

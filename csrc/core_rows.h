@@ -19,15 +19,17 @@ struct CoreRows {
 
     int64_t n_classifiers, stride;      // stride: doubles from row to row, zero beyond the classifiers
     int64_t n_rows = 0, n_samples = 0;  // of samples with a weight and at least two distinct rows
-    Doubles rows;                       // (n_rows, stride), the first of every sample zero
-    std::vector<int64_t> start;         // (n_samples + 1)
-    std::vector<int64_t> origin;        // (n_rows) the row of the core
-    std::vector<int64_t> sample;        // (n_samples) the sample of the core
-    std::vector<int64_t> single;        // (samples of the core) the row that a sample without choice keeps, else -1
-    std::vector<double> weight;         // (n_samples) > 0
-    Doubles linear;                     // (stride) >= 0 with a zero among the classifiers
-    double unit;                        // of the objective
-    double size;                        // largest absolute loss
+    double all_rows = 0;                // over all processes
+    const Combine& combine;
+    Doubles rows;                 // (n_rows, stride), the first of every sample zero
+    std::vector<int64_t> start;   // (n_samples + 1)
+    std::vector<int64_t> origin;  // (n_rows) the row of the core
+    std::vector<int64_t> sample;  // (n_samples) the sample of the core
+    std::vector<int64_t> single;  // (samples of the core) the row that a sample without choice keeps, else -1
+    std::vector<double> weight;   // (n_samples) > 0
+    Doubles linear;               // (stride) >= 0 with a zero among the classifiers
+    double unit;                  // of the objective
+    double size;                  // largest absolute loss, over all processes
 
   private:
     void add_sample(const CoreProblem& problem, int64_t sample, double scale);

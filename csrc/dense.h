@@ -17,7 +17,7 @@ inline int64_t padded(int64_t n) { return (n + kRowAlign - 1) / kRowAlign * kRow
 
 // How far a step of the slacks r and duals y goes, and what it makes of sum (r + a dr)(y + b dy).
 struct StepSums {
-    double primal = 0, dual = 0;  // 1 / the largest steps that keep r and y >= 0
+    double primal = 0, dual = 0;  // 1 / the largest steps that keep r and y >= 0; `combine` takes them for an array
     double r_dy = 0, dr_y = 0, dr_dy = 0;
 };
 

@@ -26,7 +26,7 @@ class InteriorPoint {
     InteriorPoint(const CoreRows& core, TaskRunner& tasks)
         : core_(core),
           n_(core.n_classifiers),
-          n_products_(static_cast<double>(core.n_rows + n_)),
+          n_products_(core.all_rows + static_cast<double>(n_)),
           tasks_(tasks),
           rows_(core, tasks),
           newton_(n_, [this](const double* x, double* out) { rows_.multiply(x, out); }) {
@@ -221,7 +221,7 @@ void solve_core(const CoreProblem& problem, CoreAnswer& answer) {
     const IeeeArithmetic mode;
     const CoreRows core(problem);
     const Proof proof(problem, core);
-    if (core.n_rows == 0) {
+    if (core.all_rows == 0) {
         proof.without_choice(answer);
         return;
     }

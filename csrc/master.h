@@ -8,17 +8,20 @@
 #include <cstdint>
 #include <functional>
 
+#include "combine.h"
+
 namespace mixsolve {
 
 struct CoreProblem {
     int64_t n_rows, n_samples, n_classifiers;
     const double* rows;      // (n_rows, L) finite
     const int64_t* offsets;  // (n_samples + 1), rising from 0 to n_rows
-    const double* share;     // (n_samples) >= 0, not all 0
+    const double* share;     // (n_samples) >= 0, over all processes not all 0
     double gap;              // >= 0, in units of the losses
     int iteration_limit;
     int threads;
     std::function<bool()> interrupted;  // polled from the calling thread; true ends the solve
+    Combine combine;                    // the core is that of all processes, of which this one holds some samples
 };
 
 enum class CoreStatus { kOptimal = 0, kStalled = 1, kIterationLimit = 2, kCancelled = 3 };

@@ -3,6 +3,8 @@
 
 #include <pybind11/numpy.h>
 
+#include <algorithm>
+
 #include "cpu/thread_pool.h"
 #include "master.h"
 #include "passes.h"
@@ -20,8 +22,8 @@ void require(bool condition, const char* what) {
 }
 
 CoreProblem problem_of(const Array& rows, const Offsets& offsets, const Array& share) {
-    require(rows.ndim() == 2 && rows.size() > 0, "rows must have shape (n_rows, n_classifiers)");
-    require(offsets.ndim() == 1 && offsets.size() >= 2, "offsets must have shape (n_samples + 1,)");
+    require(rows.ndim() == 2 && rows.shape(1) > 0, "rows must have shape (n_rows, n_classifiers)");
+    require(offsets.ndim() == 1 && offsets.size() >= 1, "offsets must have shape (n_samples + 1,)");
     require(share.ndim() == 1 && share.size() == offsets.size() - 1, "share must have shape (n_samples,)");
     CoreProblem problem{};
     problem.n_rows = rows.shape(0);
@@ -38,9 +40,21 @@ CoreProblem problem_of(const Array& rows, const Offsets& offsets, const Array& s
     return problem;
 }
 
+// A Python function (values, n_largest) -> values, called without the interpreter's lock.
+Combine combiner(const py::object& combine) {
+    return [combine](double* values, int64_t n, int64_t n_largest) {
+        const py::gil_scoped_acquire lock;
+        const Array sent(n, values);
+        const Array found = combine(sent, n_largest).cast<Array>();
+        require(found.size() == n, "combine must return as many numbers");
+        std::copy_n(found.data(), n, values);
+    };
+}
+
 py::tuple solve(const RunInterruptibly& run, Array rows, Offsets offsets, Array share, double gap, int iteration_limit,
-                int threads, py::object cancel) {
+                int threads, py::object cancel, py::object combine) {
     CoreProblem problem = problem_of(rows, offsets, share);
+    if (!combine.is_none()) problem.combine = combiner(combine);
     problem.gap = gap;
     problem.iteration_limit = iteration_limit;
     problem.threads = threads > 0 ? threads : available_threads();
@@ -67,13 +81,13 @@ py::tuple solve(const RunInterruptibly& run, Array rows, Offsets offsets, Array 
 void bind_master(py::module_& module, const RunInterruptibly& run) {
     module.def(
         "solve_core",
-        [run](Array rows, Offsets offsets, Array share, double gap, int iteration_limit, int threads,
-              py::object cancel) {
+        [run](Array rows, Offsets offsets, Array share, double gap, int iteration_limit, int threads, py::object cancel,
+              py::object combine) {
             return solve(run, std::move(rows), std::move(offsets), std::move(share), gap, iteration_limit, threads,
-                         std::move(cancel));
+                         std::move(cancel), std::move(combine));
         },
         py::arg("rows"), py::arg("offsets"), py::arg("share"), py::arg("gap"), py::arg("iteration_limit") = 100,
-        py::arg("threads") = 0, py::arg("cancel") = py::none());
+        py::arg("threads") = 0, py::arg("cancel") = py::none(), py::arg("combine") = py::none());
 }
 
 }  // namespace mixsolve

@@ -6,7 +6,7 @@
 namespace mixsolve {
 namespace {
 
-StepSums joined(const std::vector<StepSums>& parts) {
+StepSums added_up(const std::vector<StepSums>& parts) {
     StepSums all;
     for (const StepSums& part : parts) {
         all.primal = std::max(all.primal, part.primal);
@@ -24,7 +24,14 @@ StepSums RowSystem::predict(const double* dw, double* per_mu, double* second_ord
     tasks_.run(groups(), small(), [&](int64_t group, int) { predict_group(group, dw); });
     add_up(vectors_, 0, per_mu);
     add_up(vectors_, 1, second_order);
-    return joined(stepped_);
+    StepSums all = added_up(stepped_);
+    Message(core_.combine)
+        .add(per_mu, core_.n_classifiers)
+        .add(second_order, core_.n_classifiers)
+        .add(&all.r_dy, 3)
+        .add(&all.primal, 2)
+        .send(2);
+    return all;
 }
 
 void RowSystem::predict_group(int64_t group, const double* dw) {
@@ -64,6 +71,7 @@ void RowSystem::predict_group(int64_t group, const double* dw) {
 void RowSystem::centre(double primal_step, double dual_step, double mu, double* pull) {
     tasks_.run(groups(), small(), [&](int64_t group, int) { centre_group(group, primal_step, dual_step, mu); });
     add_up(vectors_, 0, pull);
+    Message(core_.combine).add(pull, core_.n_classifiers).send();
     exchange_steps();
 }
 
@@ -94,7 +102,9 @@ void RowSystem::centre_group(int64_t group, double primal_step, double dual_step
 
 StepSums RowSystem::correct(const double* dw, double mu) {
     tasks_.run(groups(), small(), [&](int64_t group, int) { correct_group(group, dw, mu); });
-    return joined(stepped_);
+    StepSums all = added_up(stepped_);
+    Message(core_.combine).add(&all.r_dy, 3).add(&all.primal, 2).send(2);
+    return all;
 }
 
 void RowSystem::correct_group(int64_t group, const double* dw, double mu) {

@@ -104,6 +104,13 @@ Assessment RowSystem::assess(const double* w, double primal_step, double dual_st
         all.worst += part.worst;
         all.products += part.products;
     }
+    Message(core_.combine)
+        .add(mean_row, core_.n_classifiers)
+        .add(pull, core_.n_classifiers)
+        .add_triangle(matrix.data(), core_.n_classifiers, core_.stride)
+        .add(&all.worst, 1)
+        .add(&all.products, 1)
+        .send();
     return all;
 }
 
@@ -212,6 +219,7 @@ void RowSystem::form_matrix(Doubles& matrix) {
 void RowSystem::multiply(const double* x, double* out) {
     tasks_.run(groups(), small(), [&](int64_t group, int) { multiply_group(group, x); });
     add_up(vectors_, 0, out);
+    Message(core_.combine).add(out, core_.n_classifiers).send();
 }
 
 void RowSystem::multiply_group(int64_t group, const double* x) {

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from mixsolve.fit import fit_mixture
     from mixsolve.passes import WorstCase, smoothed_value_and_grad, worst_case
     from mixsolve.path import fit_path
-    from mixsolve.results import AttackStrategy, MixtureResult, Progress, Status
+    from mixsolve.reduction import GroupError
+    from mixsolve.results import AttackStrategy, MixtureResult, Progress, Status, TableChangedError
     from mixsolve.solvers import (
         DoubleOracle,
         Fista,
@@ -32,6 +33,7 @@ __all__ = [
     "AttackStrategy",
     "DoubleOracle",
     "Fista",
+    "GroupError",
     "LinearProgram",
     "LossTable",
     "MixtureResult",
@@ -41,6 +43,7 @@ __all__ = [
     "Progress",
     "RowGeneration",
     "Status",
+    "TableChangedError",
     "WorstCase",
     "__version__",
     "backends",
@@ -57,6 +60,7 @@ _HOME = {
     "AttackStrategy": "results",
     "DoubleOracle": "solvers",
     "Fista": "solvers",
+    "GroupError": "reduction",
     "LinearProgram": "solvers",
     "LossTable": "table",
     "MixtureResult": "results",
@@ -66,6 +70,7 @@ _HOME = {
     "Progress": "results",
     "RowGeneration": "solvers",
     "Status": "results",
+    "TableChangedError": "results",
     "WorstCase": "passes",
     "backends": "devices",
     "compare_mixtures": "comparison",

@@ -1,5 +1,6 @@
 """The compiled pass; `mixsolve.passes` is its only regular user."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -78,6 +79,7 @@ def solve_core(
     iteration_limit: int = 100,
     threads: int = 0,
     cancel: CancelToken | None = None,
+    combine: Callable[[NDArray[np.float64], int], NDArray[np.float64]] | None = None,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], float, float, int, int]: ...
 def import_dlpack(exporter: Any) -> tuple[NDArray[Any], int, int, int]: ...
 def available_threads() -> int: ...

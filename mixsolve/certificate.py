@@ -152,7 +152,7 @@ class Certificate:
             self._responses.add(queries.weights[usable], queries.level[usable], payoff, exact=exact)
             self.lower = max(self.lower, float(payoff.min(axis=1).max()))
         if queries.forgets_float32:
-            self._forget_inexact()
+            self.forget_inexact()
         return found[0] if found else None
 
     def reassess(self, value: Callable[[NDArray[np.float64]], float]) -> None:
@@ -227,7 +227,7 @@ class Certificate:
                 self._responses.prove(response, payoff[query], rows)
         self.keep_only_exact()
 
-    def _forget_inexact(self) -> None:
+    def forget_inexact(self) -> None:
         """Count only what is from float64 scores from now on, before anything is proved."""
         self.best = self._proved
         self._responses.forget_inexact()

@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from contextlib import nullcontext
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from mixsolve.documents import AlteredDocumentError
 
 if TYPE_CHECKING:
-    from mixsolve.results import MixtureResult, Progress
+    from mixsolve.results import MixtureResult
 
 #: Exit codes.
 SOLVED, LIMIT_OR_REFUSED, BAD_INPUT, KILLED = 0, 1, 2, 130
@@ -119,7 +120,7 @@ def _add_fit(commands: Any) -> None:
         "Find the mixture of classifiers that is hardest to attack, with a certificate of how\n"
         "far from optimal it can be. Ctrl-C ends the search with the best mixture so far.",
     )
-    _add_table(parser)
+    _add_table(parser, several=True)
     parser.add_argument(
         "--temperature",
         type=float,
@@ -133,6 +134,17 @@ def _add_fit(commands: Any) -> None:
     parser.add_argument("--pass-limit", type=int, metavar="N", help="stop after N reads of the table")
     parser.add_argument("--time-limit", type=float, metavar="S", help="stop after S seconds")
     parser.add_argument("--threads", type=int, metavar="N", help="threads to use (default: all cores)")
+    parser.add_argument(
+        "--memory-limit",
+        metavar="SIZE",
+        help="bytes to hold at most, as in 500M or 8G; larger tables are read in order, once per pass\n"
+        "(default: a quarter of what is free)",
+    )
+    parser.add_argument(
+        "--checkpoint",
+        metavar="FILE",
+        help="written after every pass; a solve that was killed goes on from it",
+    )
     parser.add_argument("--out", metavar="FILE", help="write the result as JSON, for `mixsolve verify`")
     talk = parser.add_mutually_exclusive_group()
     talk.add_argument("--verbose", action="store_true", help="print a line per pass")
@@ -163,12 +175,15 @@ def _add_info(commands: Any) -> None:
     )
 
 
-def _add_table(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "losses",
-        metavar="LOSSES",
-        help=".npy file of shape (n_classifiers, n_samples, n_attacks), or (n_classifiers, n_rows) with --row-offsets",
-    )
+def _add_table(parser: argparse.ArgumentParser, *, several: bool = False) -> None:
+    shapes = "of shape (n_classifiers, n_samples, n_attacks), or (n_classifiers, n_rows) with --row-offsets"
+    if several:
+        help_text = (
+            f".npy file {shapes}; or several files, or a folder of them, each with some of the samples"
+        )
+        parser.add_argument("losses", metavar="LOSSES", nargs="+", help=help_text)
+    else:
+        parser.add_argument("losses", metavar="LOSSES", help=f".npy file {shapes}")
     for name, meaning in (
         ("row-offsets", "where each sample's rows begin and end, (n_samples + 1,)"),
         ("sample-weight", "weights of the samples, (n_samples,)"),
@@ -193,15 +208,39 @@ def _load(path: str, name: str) -> Any:
     return array
 
 
-def _table(arguments: argparse.Namespace) -> Any:
-    from mixsolve.table import LossTable
-
-    extras = {
+def _extras(arguments: argparse.Namespace) -> dict[str, Any]:
+    return {
         name: _load(path, name)
         for name in ("row_offsets", "sample_weight", "attack_prior")
         if (path := getattr(arguments, name)) is not None
     }
-    return LossTable(_load(arguments.losses, "losses"), **extras)
+
+
+def _table(arguments: argparse.Namespace) -> Any:
+    """A table to read in order where it is larger than the limit or in several files; else one that is mapped."""
+    from mixsolve.streams import check_memory_limit, open_stream
+    from mixsolve.table import LossTable
+
+    paths = arguments.losses
+    limit = check_memory_limit(_size(arguments.memory_limit))
+    if len(paths) > 1 or Path(paths[0]).is_dir():
+        return open_stream(paths if len(paths) > 1 else paths[0], **_extras(arguments), memory_limit=limit)
+    losses = _load(paths[0], "losses")
+    if losses.nbytes > limit:
+        return open_stream(paths[0], **_extras(arguments), memory_limit=limit)
+    return LossTable(losses, **_extras(arguments))
+
+
+def _size(given: str | None) -> int | None:
+    """A number of bytes such as 500M or 8G, in powers of 1024."""
+    if given is None:
+        return None
+    units = {"K": 10, "M": 20, "G": 30, "T": 40}
+    unit = given[-1:].upper()
+    try:
+        return int(float(given[:-1]) * 2 ** units[unit]) if unit in units else int(given)
+    except (ValueError, OverflowError) as error:
+        raise ValueError(f"`--memory-limit` must be a size such as 500M or 8G; got {given!r}") from error
 
 
 def _demo(arguments: argparse.Namespace) -> int:
@@ -218,24 +257,29 @@ def _demo(arguments: argparse.Namespace) -> int:
 
 
 def _fit(arguments: argparse.Namespace) -> int:
+    from mixsolve.file_stream import FileStream
     from mixsolve.fit import fit_mixture
+    from mixsolve.progress_bar import ProgressBar
     from mixsolve.results import Status
 
     if arguments.out is not None and not Path(arguments.out).resolve().parent.is_dir():
         raise ValueError(f"`--out` must lie in an existing folder; got {arguments.out}")
+    table = _table(arguments)
     show = sys.stderr.isatty() and not (arguments.quiet or arguments.verbose)
-    result = fit_mixture(
-        _table(arguments),
-        temperature=arguments.temperature,
-        tol=arguments.tol,
-        pass_limit=arguments.pass_limit,
-        time_limit=arguments.time_limit,
-        threads=arguments.threads,
-        verbose=arguments.verbose,
-        callback=_progress_line() if show else None,
-    )
-    if show:
-        print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+    bar = ProgressBar(sys.stderr, table if isinstance(table, FileStream) else None) if show else None
+    with bar or nullcontext():
+        result = fit_mixture(
+            table,
+            temperature=arguments.temperature,
+            tol=arguments.tol,
+            pass_limit=arguments.pass_limit,
+            time_limit=arguments.time_limit,
+            threads=arguments.threads,
+            verbose=arguments.verbose,
+            callback=bar,
+            memory_limit=_size(arguments.memory_limit),
+            checkpoint=arguments.checkpoint,
+        )
     if not arguments.quiet:
         print(_describe(result))
     if arguments.out is not None:
@@ -243,20 +287,6 @@ def _fit(arguments: argparse.Namespace) -> int:
         if not arguments.quiet:
             print(f"saved        {arguments.out}")
     return SOLVED if result.status is Status.OPTIMAL else LIMIT_OR_REFUSED
-
-
-def _progress_line() -> Callable[[Progress], None]:
-    """A callback that rewrites one line of the terminal, ten times a second at most."""
-    drawn_at = -1.0
-
-    def show(progress: Progress) -> None:
-        nonlocal drawn_at
-        if progress.seconds - drawn_at >= 0.1:
-            drawn_at = progress.seconds
-            line = f"pass {progress.passes}, {progress.seconds:.1f} s, gap {progress.gap:.3g}"
-            print(f"\r\x1b[K{line}", end="", file=sys.stderr, flush=True)
-
-    return show
 
 
 def _describe(result: MixtureResult) -> str:
@@ -276,9 +306,11 @@ def _describe(result: MixtureResult) -> str:
 
 
 def _verify(arguments: argparse.Namespace) -> int:
+    from mixsolve.table import LossTable
     from mixsolve.verification import load_result, verify
 
-    verification = verify(load_result(arguments.result), _table(arguments))
+    table = LossTable(_load(arguments.losses, "losses"), **_extras(arguments))
+    verification = verify(load_result(arguments.result), table)
     if not arguments.quiet:
         print(verification)
     return SOLVED if verification else LIMIT_OR_REFUSED

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from mixsolve.inputs import check_integer, check_temperature, check_threads
+from mixsolve.reduction import ALONE
 from mixsolve.results import AttackStrategy, MixtureResult, Progress
 from mixsolve.simplex import check_simplex
+from mixsolve.solvers.checkpoint import Checkpoint
+from mixsolve.solvers.chunked_source import ChunkedSource
 from mixsolve.solvers.compressed import compressing
 from mixsolve.solvers.double_oracle import DoubleOracle
 from mixsolve.solvers.driver import Driver
@@ -20,11 +25,13 @@ from mixsolve.solvers.newton import Newton
 from mixsolve.solvers.oracle import OracleSource
 from mixsolve.solvers.row_generation import RowGeneration
 from mixsolve.solvers.source import TableSource
+from mixsolve.streams import check_memory_limit, is_stream, open_stream
 from mixsolve.table import LossTable, as_table
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
+    from mixsolve.chunks import Chunks
     from mixsolve.solvers.protocol import Solver
     from mixsolve.solvers.source import Source
 
@@ -64,9 +71,12 @@ def fit_mixture(
 
     Parameters
     ----------
-    losses : array, (n_classifiers, n_samples, n_attacks), LossTable, or oracle
-        Finite losses, in any units; `LossTable` says which arrays are read as they are. An oracle is a function
-        ``oracle(weights) -> OracleAnswer``; its number of classifiers is that of `start`, or its attribute
+    losses : array, (n_classifiers, n_samples, n_attacks), LossTable, path, iterator of chunks, or oracle
+        Finite losses, in any units; `LossTable` says which arrays are read as they are. What does not fit into memory
+        is read in order, once per pass: a path to a `.npy` file, a `numpy.memmap` of a whole file, a folder or list of
+        `.npy` files that hold ranges of the samples (a folder's in the order of their names), or an object that can
+        be iterated over again and again and hands out arrays or LossTables of consecutive samples. An oracle is a
+        function ``oracle(weights) -> OracleAnswer``; its number of classifiers is that of `start`, or its attribute
         `n_classifiers`; its attribute `sample_weight`, if it has one, is the default of that argument. Both bounds are
         then about all attacks that there are, not those of a table: `value` includes the `delta` of the answers, and
         is infinite, which is to say not proved, if they declare none.
@@ -94,7 +104,13 @@ def fit_mixture(
         Print a line per pass.
     callback : callable, optional
         ``callback(Progress)`` after each pass; True stops.
-    proxy, memory_limit, checkpoint, group
+    memory_limit : int, optional
+        Bytes to hold beside the table at most; of losses that are read in order by default a quarter of what is free.
+        Where the rows that RowGeneration needs do not fit, it goes on by a method that needs more passes.
+    checkpoint : path, optional
+        A file to write after every pass, in one step. If it exists and is of this table and temperature, the solve
+        goes on from it: also after its process was killed.
+    proxy, group
         Not available yet.
 
     Returns
@@ -106,6 +122,8 @@ def fit_mixture(
     ------
     TypeError, ValueError
         Naming the argument, what is required and what was given; the first loss that is not finite by its index.
+    TableChangedError
+        If files or an iterator change, vanish or fail during the solve, naming them; its `result` is the best so far.
     NotImplementedError
         For an argument that is not available yet.
 
@@ -132,20 +150,42 @@ def fit_mixture(
     >>> print(result.status.name, result.value, result.weights)
     OPTIMAL 0.5 [0.5 0.5]
     """
-    _refuse_reserved(proxy=proxy, memory_limit=memory_limit, checkpoint=checkpoint, group=group)
+    _refuse_reserved(proxy=proxy, group=group)
     limits = Limits(tol, atol, pass_limit, time_limit)
     check_threads(threads)
     check_integer("seed", seed, 0)
     if callback is not None and not callable(callback):
         raise TypeError(f"`callback` must be callable or None; got {callback!r}")
-    source = _source(losses, solver, threads, start, row_offsets, sample_weight, attack_prior)
+    own: dict[str, Any] = {
+        "row_offsets": row_offsets,
+        "sample_weight": sample_weight,
+        "attack_prior": attack_prior,
+    }
+    source: Source
+    if is_stream(losses):
+        memory_limit = check_memory_limit(memory_limit)
+        stream = open_stream(losses, **own, memory_limit=memory_limit, seed=seed)
+        source = ChunkedSource(stream, threads, ALONE)
+    else:
+        source = _source(losses, solver, threads, start, **own)
     checked = check_temperature(temperature, source.table.n_samples if source.table else 1)
     _check_solver(solver, source, checked)
+    kept = None if checkpoint is None else _checkpoint(checkpoint, source.table, checked)
     journal = Journal(source.table.n_rows if source.table else None, verbose, callback)
     point = _start(start, source.n_classifiers)
     earlier = start.attack if isinstance(start, MixtureResult) else None
     return solve_game(
-        source, solver, checked, limits, journal, point, seed=seed, threads=threads, earlier=earlier
+        source,
+        solver,
+        checked,
+        limits,
+        journal,
+        point,
+        seed=seed,
+        threads=threads,
+        earlier=earlier,
+        checkpoint=kept,
+        memory_limit=None if memory_limit is None else check_memory_limit(memory_limit),
     )
 
 
@@ -160,18 +200,32 @@ def solve_game(
     seed: int = 0,
     threads: int | None = None,
     earlier: AttackStrategy | None = None,
+    checkpoint: Checkpoint | None = None,
+    memory_limit: int | None = None,
 ) -> MixtureResult:
     """Solve a game whose arguments have been checked, by the default solver unless one is given."""
     chosen = solver or _default_solver(source.table, temperature)
-    if source.table is not None and getattr(chosen, "compresses", False):
+    if isinstance(source.table, LossTable) and getattr(chosen, "compresses", False):
         chosen = compressing(chosen, source.table, temperature, limits)
-    return Driver(source, chosen, temperature, start, limits, journal, seed, threads, earlier).run()
+    driver = Driver(
+        source, chosen, temperature, start, limits, journal, seed, threads, earlier, checkpoint, memory_limit
+    )
+    return driver.run()
 
 
 def _refuse_reserved(**arguments: Any) -> None:
     for name, given in arguments.items():
         if given is not None:
             raise NotImplementedError(f"`{name}` is not available yet and must be None; got {given!r}")
+
+
+def _checkpoint(
+    path: Any, table: LossTable | Chunks | None, temperature: float | NDArray[np.float64]
+) -> Checkpoint:
+    if table is None:
+        raise ValueError(f"`checkpoint` must be None when `losses` is an oracle; got {path!r}")
+    level = hashlib.sha256(np.asarray(temperature, dtype=np.float64).tobytes()).hexdigest()
+    return Checkpoint(Path(path), f"{table.fingerprint()} {level}")
 
 
 def _source(
@@ -214,7 +268,7 @@ def _check_solver(solver: Solver | None, source: Source, temperature: float | ND
     solver.check(source, temperature)
 
 
-def _default_solver(table: LossTable | None, temperature: float | NDArray[np.float64]) -> Solver:
+def _default_solver(table: LossTable | Chunks | None, temperature: float | NDArray[np.float64]) -> Solver:
     if table is None:
         if np.any(np.asarray(temperature) > 0):
             raise ValueError(f"`temperature` must be 0 when `losses` is an oracle; got {temperature}")

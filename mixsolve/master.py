@@ -16,11 +16,14 @@ import numpy as np
 
 from mixsolve import _native
 from mixsolve.inputs import real_array
+from mixsolve.reduction import ALONE, combined_sum
 from mixsolve.row_game import RowGame
 from mixsolve.simplex import project_to_simplex
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
+
+    from mixsolve.reduction import Reducer
 
 __all__ = ["CoreSolution", "CoreStatus", "solve_core", "solve_core_by_highs"]
 
@@ -72,6 +75,7 @@ def solve_core(
     threads: int | None = None,
     cancel: _native.CancelToken | None = None,
     iteration_limit: int = 100,
+    reducer: Reducer = ALONE,
 ) -> CoreSolution:
     """Solve ``min_w sum_i share_i max_j <w, row_ij>`` over the simplex to an absolute gap.
 
@@ -93,6 +97,9 @@ def solve_core(
         ``cancel.cancel()`` ends the solve with what it has.
     iteration_limit : int
         >= 1, of the interior point.
+    reducer : Reducer
+        Of the processes that hold the core together, this one some samples, or none: their shares sum to 1 over all
+        processes, and so do bounds and weights stand for all of them.
 
     Returns
     -------
@@ -107,16 +114,18 @@ def solve_core(
     -----
     A primal-dual interior point with a Newton system of n_classifiers unknowns (``csrc/master.h``): 10 to 25
     iterations of about ``n_rows * n_classifiers**2`` operations. Identical rows of a sample are dropped first.
-    Where it stalls above the gap, HiGHS is asked, and the better half of each answer is kept.
+    Where it stalls above the gap, HiGHS is asked, and the better half of each answer is kept; not with several
+    processes. These add up L x L matrices, vectors of L numbers and step lengths in every iteration, nothing else.
     """
-    core = _checked(rows, offsets, share, gap, threads, iteration_limit)
+    core = _checked(rows, offsets, share, gap, threads, iteration_limit, reducer)
+    combine = reducer.combine if reducer.size > 1 else None
     weights, duals, value, lower, iterations, status = _native.solve_core(
-        core.rows, core.offsets, core.share, gap, iteration_limit, threads or 0, cancel
+        core.rows, core.offsets, core.share, gap, iteration_limit, threads or 0, cancel, combine
     )
     solution = CoreSolution(weights, duals, value, lower, iterations, tuple(CoreStatus)[status])
-    if solution.status is not CoreStatus.STALLED or solution.gap <= HIGHS_ACCURACY * float(
-        abs(core.rows).max()
-    ):
+    if solution.status is not CoreStatus.STALLED or reducer.size > 1:
+        return solution
+    if solution.gap <= HIGHS_ACCURACY * float(abs(core.rows).max()):
         return solution
     return _better_of(solution, _by_highs(core, gap, cancel), gap)
 
@@ -148,7 +157,7 @@ def solve_core_by_highs(
 
     Arguments, result and errors are those of `solve_core`. A solve that has begun cannot be cancelled.
     """
-    return _by_highs(_checked(rows, offsets, share, gap, None, 1), gap, cancel)
+    return _by_highs(_checked(rows, offsets, share, gap, None, 1, ALONE), gap, cancel)
 
 
 def _by_highs(core: RowGame, gap: float, cancel: _native.CancelToken | None) -> CoreSolution:
@@ -178,9 +187,11 @@ def _checked(
     gap: float,
     threads: int | None,
     iteration_limit: int,
+    reducer: Reducer,
 ) -> RowGame:
     losses = np.ascontiguousarray(real_array(rows, "rows"), dtype=np.float64)
-    if losses.ndim != 2 or losses.size == 0:
+    least = 1 if reducer.size == 1 else 0
+    if losses.ndim != 2 or losses.shape[1] == 0 or len(losses) < least:
         raise ValueError(
             f"`rows` must have shape (n_rows, n_classifiers), not empty; got shape {losses.shape}"
         )
@@ -188,7 +199,7 @@ def _checked(
         where = tuple(int(index) for index in np.argwhere(~np.isfinite(losses))[0])
         raise ValueError(f"`rows` must be finite; got {losses[where]} at {where}")
     starts = np.ascontiguousarray(real_array(offsets, "offsets"))
-    if starts.dtype.kind not in "iu" or starts.ndim != 1 or starts.size < 2:
+    if starts.dtype.kind not in "iu" or starts.ndim != 1 or starts.size <= least:
         raise ValueError(
             f"`offsets` must be at least two integers; got type {starts.dtype}, shape {starts.shape}"
         )
@@ -200,12 +211,11 @@ def _checked(
     weight = np.ascontiguousarray(real_array(share, "share"), dtype=np.float64)
     if weight.shape != (starts.size - 1,):
         raise ValueError(f"`share` must have shape ({starts.size - 1},); got shape {weight.shape}")
-    if not np.isfinite(weight).all() or weight.min() < 0:
+    if not np.isfinite(weight).all() or weight.min(initial=0.0) < 0:
         raise ValueError(f"`share` must be finite and non-negative; got {weight.min()}")
-    if abs(math.fsum(weight) - 1) > SHARE_TOLERANCE:
-        raise ValueError(
-            f"`share` must sum to 1 within {SHARE_TOLERANCE:g}; got a sum of {math.fsum(weight)}"
-        )
+    total = combined_sum(reducer, math.fsum(weight))
+    if abs(total - 1) > SHARE_TOLERANCE:
+        raise ValueError(f"`share` must sum to 1 within {SHARE_TOLERANCE:g}; got a sum of {total}")
     if not (np.isfinite(gap) and gap >= 0):
         raise ValueError(f"`gap` must be finite and >= 0; got {gap!r}")
     for name, given in (("threads", threads), ("iteration_limit", iteration_limit)):

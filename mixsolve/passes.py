@@ -374,12 +374,18 @@ def _needs_float64(weights: NDArray[np.float64], temperature: NDArray[np.float64
     return bool(extreme or np.abs(weights).max() > _FLOAT32_SAFE)
 
 
-def raise_if_not_finite(table: LossTable, cancel: _native.CancelToken | None = None) -> None:
-    """Raise ValueError naming the table's first loss that is not finite, if there is one."""
+def raise_if_not_finite(
+    table: LossTable, cancel: _native.CancelToken | None = None, first_sample: int = 0
+) -> None:
+    """Raise ValueError naming the table's first loss that is not finite, if there is one.
+
+    The samples of a part of a table are counted from `first_sample` on.
+    """
     odd = table.backend.first_nonfinite(table.native, cancel)
     if odd is None:
         return
     classifier, sample, attack, value = odd
     raise ValueError(
-        f"`losses` must be finite; got {value} at classifier {classifier}, sample {sample}, attack {attack}"
+        f"`losses` must be finite; got {value} at classifier {classifier}, sample {first_sample + sample}, "
+        f"attack {attack}"
     )

@@ -119,10 +119,13 @@ class Responses:
         self._tightened = 0
 
     def strategy(self) -> RowAttack | ResponseAttack | None:
-        """The best strategy: explicit rows when all responses are best attacks, which ties would make ambiguous."""
+        """The best strategy: explicit rows when all responses are best attacks, which ties would make ambiguous.
+
+        Where these are not known yet, as after a pass that failed, the responses have to do.
+        """
         if not self.used.size or (not self._citable and not self._level[self.used].all()):
             return None
-        if self._level[self.used].any():
+        if self._level[self.used].any() or not all(map(self._is_cited, self.used.tolist())):
             temperature = np.multiply.outer(self._level[self.used], self._unit)
             return ResponseAttack(self._coefficient, self._weights[self.used], temperature)
         attack = np.stack([self._best_attack[r] for r in self.used.tolist()])

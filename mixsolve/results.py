@@ -33,6 +33,7 @@ class Status(IntEnum):
     STOPPED_BY_CALLBACK = 5
     NUMERICAL_ERROR = 6
     ORACLE_LIMIT = 7
+    TABLE_CHANGED = 8
 
     @property
     def message(self) -> str:
@@ -48,8 +49,16 @@ _STATUS_MESSAGES = {
     Status.INTERRUPTED: "interrupted from the keyboard; this is the best mixture so far",
     Status.STOPPED_BY_CALLBACK: "the callback asked to stop; this is the best mixture so far",
     Status.ORACLE_LIMIT: "the oracle finds no better attack; the gap is what its answers leave open",
+    Status.TABLE_CHANGED: "the table changed or could not be read any more; this is the best mixture so far",
     Status.NUMERICAL_ERROR: "floating point allows no further progress; this is the best mixture so far",
 }
+
+
+class TableChangedError(OSError):
+    """A table that is read from files or an iterator changed, vanished or could not be read during a solve."""
+
+    result: MixtureResult | None = None
+    """The best mixture so far, with what is proved of it; None before the first pass."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +106,8 @@ class Statistics:
     """Of a game behind an oracle: value of the mixture against the attacks answered, without what they may lack."""
     average_weights: tuple[float, ...] | None = None
     """(n_classifiers,) mean of the iterates, from a solver that keeps it."""
+    communicated: Mapping[str, int] | None = None
+    """Bytes that each process received from the others of its group, by phase as far as there are phases."""
     average_answer: tuple[float, ...] | None = None
     """(n_classifiers,) mean losses under the mean of the attacker's answers: the least of them is a lower bound."""
 
@@ -227,7 +238,9 @@ class MixtureResult:
             "seconds": float(self.seconds),
             "history": [_encode_progress(entry) for entry in self.history],
             "solver": self.solver,
-            "statistics": {**vars(self.statistics), "phase_seconds": dict(self.statistics.phase_seconds)},
+            "statistics": {
+                name: dict(x) if isinstance(x, Mapping) else x for name, x in vars(self.statistics).items()
+            },
         }
 
     @classmethod

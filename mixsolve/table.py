@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -240,6 +241,22 @@ class LossTable:
         if self.storage is Storage.BFLOAT16:
             losses = widen(losses, self.storage).astype(np.float32)
         return LossTable(losses, row_offsets=offsets, sample_weight=self.sample_weight[samples])
+
+    def reweighted(self, sample_weight: NDArray[np.float64] | None) -> LossTable:
+        """The same losses with other sample weights."""
+        other = copy.copy(self)
+        other.__dict__.pop("sample_weight", None)
+        other._sample_weight = check_sample_weight(sample_weight, self.n_samples)
+        return other
+
+    @property
+    def has_sample_weight(self) -> bool:
+        """Whether the samples differ in weight."""
+        return self._sample_weight is not None
+
+    def fingerprint(self) -> str:
+        """What tells this table from another one."""
+        return self.digest()
 
     def digest(self) -> str:
         """SHA-256 over shape, storage, losses, sample weights and prior, as hexadecimal digits."""

@@ -277,7 +277,7 @@ def test_comparing_mixtures_checks_its_table_too():
     refuse(ValueError, "losses", "3 dimensions", r"\(4, 5\)", lambda: compare_mixtures(LOSSES[0]))
 
 
-@pytest.mark.parametrize("name", ["proxy", "memory_limit", "checkpoint", "group"])
+@pytest.mark.parametrize("name", ["proxy", "group"])
 def test_what_is_not_available_yet_is_not_ignored(name):
     refuse(NotImplementedError, name, "None", "3", lambda: fit_mixture(LOSSES, **{name: 3}))
 

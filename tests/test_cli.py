@@ -280,3 +280,32 @@ def test_ctrl_c_ends_the_demo_without_a_traceback(tmp_path):
     assert code == 130
     assert log.read_text().splitlines()[-1] == "mixsolve: interrupted"
     assert "Traceback" not in log.read_text()
+
+
+def test_fit_takes_folders_and_several_files(tmp_path, capsys):
+    losses = random_real(4, 40, 6).losses
+    folder = tmp_path / "shards"
+    folder.mkdir()
+    files = [folder / "a.npy", folder / "b.npy"]
+    np.save(files[0], losses[:, :15])
+    np.save(files[1], losses[:, 15:])
+    for given in ([folder], files):
+        out = tmp_path / "result.json"
+        assert main(["fit", *map(str, given), "--out", str(out), "--quiet"]) == SOLVED
+        assert_certificate(load_result(out), losses, tol=1e-6)
+    assert main(["fit", str(tmp_path / "nowhere.npy"), str(files[0])]) == BAD_INPUT
+    assert "nowhere.npy does not exist" in capsys.readouterr().err
+
+
+def test_fit_streams_what_is_larger_than_the_limit(tmp_path, capsys):
+    losses = random_real(4, 40, 600).losses
+    np.save(tmp_path / "losses.npy", losses)
+    out, kept = tmp_path / "result.json", tmp_path / "kept"
+    arguments = ["fit", str(tmp_path / "losses.npy"), "--out", str(out), "--checkpoint", str(kept), "--quiet"]
+    assert main([*arguments, "--memory-limit", "500K"]) == SOLVED
+    assert_certificate(load_result(out), losses, tol=1e-6)
+    assert kept.exists()
+    assert main([*arguments, "--memory-limit", "100K"]) == BAD_INPUT
+    assert "`memory_limit` must be at least 6 times the largest sample" in capsys.readouterr().err
+    assert main([*arguments, "--memory-limit", "plenty"]) == BAD_INPUT
+    assert "`--memory-limit` must be a size such as 500M or 8G; got 'plenty'" in capsys.readouterr().err

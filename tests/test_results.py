@@ -57,6 +57,7 @@ def test_status_numbers_never_change():
         "STOPPED_BY_CALLBACK": 5,
         "NUMERICAL_ERROR": 6,
         "ORACLE_LIMIT": 7,
+        "TABLE_CHANGED": 8,
     }
     assert len({status.message for status in Status}) == len(Status)
 

@@ -6,10 +6,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from mixsolve.reduction import ALONE, combined_largest, combined_sum
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from mixsolve.passes import PassAnswer
+    from mixsolve.reduction import Reducer
     from mixsolve.table import LossTable
 
 ROUNDING_ULPS = 4
@@ -44,6 +47,8 @@ class ActiveRows:
     Parameters
     ----------
     table : LossTable or Shape
+    reducer : Reducer
+        Of the processes that hold a table together: every one holds the rows of its own samples.
 
     Attributes
     ----------
@@ -55,17 +60,20 @@ class ActiveRows:
         Bytes held at most, in arrays of rows and samples.
     """
 
-    def __init__(self, table: Shape) -> None:
+    def __init__(self, table: Shape, reducer: Reducer = ALONE) -> None:
+        self.reducer = reducer
         self.sample = np.empty(0, dtype=np.int64)
         self.attack = np.empty(0, dtype=np.int64)
         self.rows = np.empty((0, table.n_classifiers))
         self.share = table.sample_weight
         self.peak_memory = 0
         self._idle = np.empty(0, dtype=np.int8)
-        self._stride = int(table.attack_counts.max())
+        self._stride = int(table.attack_counts.max(initial=1))
         self._first = np.zeros(table.n_samples + 1, dtype=np.int64)
         self._new: list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]] = []
         self._largest = 0.0
+        self.overflows = False
+        """Whether rows were left out for want of memory."""
 
     @property
     def n_rows(self) -> int:
@@ -79,7 +87,8 @@ class ActiveRows:
     @property
     def is_complete(self) -> bool:
         """Whether every sample of positive weight has a row, without which the game on them proves nothing."""
-        return bool(np.all((np.diff(self._first) > 0) | (self.share == 0)))
+        lacking = np.any((np.diff(self._first) == 0) & (self.share > 0))
+        return combined_largest(self.reducer, lacking) == 0
 
     def cite(self, table: LossTable, sample: NDArray[np.int64], attack: NDArray[np.int64]) -> int:
         """Take in rows by their place in the table; returns the bytes read.
@@ -89,14 +98,19 @@ class ActiveRows:
         known = np.flatnonzero(sample < table.n_samples)
         known = known[(attack[known] < table.attack_counts[sample[known]]) & (self.share[sample[known]] > 0)]
         sample, attack = sample[known], attack[known]
-        self._new.append((sample, attack, table.rows(sample, attack)))
-        self.merge()
+        self.add(sample, attack, table.rows(sample, attack))
         return min(sample.size * CACHE_LINE * table.n_classifiers, table.nbytes)
 
     def add(self, sample: NDArray[np.int64], attack: NDArray[np.int64], rows: NDArray[np.float64]) -> None:
         """Take in rows (n, n_classifiers) that are not held yet."""
         self._new.append((sample, attack, rows))
-        self.merge()
+        self._merge()
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of the rows held and of those noted."""
+        noted = sum(part.nbytes for column in self._new for part in column)
+        return self.rows.nbytes + 17 * self.n_rows + noted
 
     def absorb(self, weights: NDArray[np.float64], first: int, answer: PassAnswer) -> None:
         """Note the best rows that beat those held, for the samples from `first` on that a pass answered for.
@@ -114,7 +128,7 @@ class ActiveRows:
         last = first + attack.shape[1]
         held = self._first[first], self._first[last]
         known = self.highest(weights @ self.rows[slice(*held)].T, first, last)
-        self._largest = max(self._largest, float(rows.max()), -float(rows.min()))
+        self._largest = max(self._largest, float(rows.max(initial=-np.inf)), -float(rows.min(initial=np.inf)))
         slack = ROUNDING_ULPS * float(np.finfo(np.float64).eps) * self._largest
         weighted = self.share[first:last] > 0
         taken: list[NDArray[np.bool_]] = []
@@ -130,9 +144,10 @@ class ActiveRows:
         self.note_memory(rows.nbytes + 2 * attack.nbytes)
 
     def merge(self) -> int:
-        """Move what was noted among the rows held; returns how many were new."""
-        if not self._new:
-            return 0
+        """Move what was noted among the rows held; returns how many were new, over all processes."""
+        return round(combined_sum(self.reducer, self._merge() if self._new else 0))
+
+    def _merge(self) -> int:
         sample, attack = (np.concatenate([part[column] for part in self._new]) for column in (0, 1))
         key, held = sample * self._stride + attack, self.sample * self._stride + self.attack
         order = np.argsort(key, kind="stable")
@@ -173,7 +188,18 @@ class ActiveRows:
     def value(self, weights: NDArray[np.float64]) -> float:
         """Worst case of a mixture over these rows, in units of the losses; all samples of positive weight have some."""
         highest = self.highest(self.rows @ weights)
-        return float(self.share @ np.where(self.share > 0, highest, 0.0))
+        return combined_sum(self.reducer, float(self.share @ np.where(self.share > 0, highest, 0.0)))
+
+    @property
+    def largest(self) -> float:
+        """Largest loss held, without its sign."""
+        return combined_largest(self.reducer, np.abs(self.rows).max(initial=0.0))
+
+    def snapshot(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+        """Sample, attack and losses of the rows held and of those noted."""
+        columns = zip((self.sample, self.attack, self.rows), *self._new, strict=True)
+        sample, attack, rows = (np.concatenate(parts) for parts in columns)
+        return sample, attack, rows
 
     def highest(
         self, scores: NDArray[np.float64], first: int = 0, last: int | None = None
@@ -181,7 +207,7 @@ class ActiveRows:
         """Largest score of each sample from `first` to `last`: (..., rows) to (..., samples); -inf without rows."""
         starts = self._first[first : None if last is None else last + 1] - self._first[first]
         filled = np.flatnonzero(starts[1:] > starts[:-1])
-        if filled.size == starts.size - 1:
+        if filled.size == starts.size - 1 > 0:
             all_highest: NDArray[np.float64] = np.maximum.reduceat(scores, starts[:-1], axis=-1)
             return all_highest
         highest = np.full((*scores.shape[:-1], starts.size - 1), -np.inf)
@@ -191,9 +217,8 @@ class ActiveRows:
 
     def note_memory(self, bytes_beside: int) -> None:
         """Account for arrays that are held beside the rows for a while."""
-        noted = sum(part.nbytes for column in self._new for part in column)
-        held = self.rows.nbytes + 17 * self.n_rows + 16 * self.share.size
-        self.peak_memory = max(self.peak_memory, held + noted + bytes_beside)
+        held = self.nbytes + 16 * self.share.size
+        self.peak_memory = max(self.peak_memory, held + bytes_beside)
 
     def _index(self) -> None:
         np.cumsum(np.bincount(self.sample, minlength=self.share.size), out=self._first[1:])

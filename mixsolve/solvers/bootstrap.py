@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mixsolve.passes import raise_if_not_finite, run_pass
+from mixsolve.passes import run_pass
+from mixsolve.reduction import ALONE
 from mixsolve.simplex import normalise_weights
 from mixsolve.solvers.active_rows import ActiveRows
 from mixsolve.solvers.core import solve_game
@@ -16,13 +17,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from mixsolve import _native
-    from mixsolve.table import LossTable
-
-SUBSAMPLES = 6
-PART = 0.05
-"""Of the samples, in each subsample; all of them together read less than 0.4 of the table."""
-SMALLEST, LARGEST = 100, 800
-"""Samples in a subsample; a table of fewer than 8 of the smallest is not sampled."""
+    from mixsolve.chunks import Shard, Subsamples
+    from mixsolve.reduction import Reducer
 
 LOOSE = 3e-3
 """Relative gap to which a subsample is solved: its own sampling error is larger."""
@@ -44,56 +40,50 @@ class Opening:
 
 
 def find_opening(
-    table: LossTable, start: NDArray[np.float64], seed: int, threads: int | None, cancel: _native.CancelToken
+    subsamples: Subsamples,
+    start: NDArray[np.float64],
+    threads: int | None = None,
+    reducer: Reducer = ALONE,
+    cancel: _native.CancelToken | None = None,
 ) -> Opening:
     """Mixtures for the first pass: solutions of subsamples, or points spread over the simplex.
 
     Parameters
     ----------
-    table : LossTable
+    subsamples : Subsamples
     start : ndarray, (n_classifiers,)
         Asked about as well, unless it is uniform and there are subsamples.
-    seed : int
-        Decides which samples are drawn.
     threads : int or None
+    reducer : Reducer
+        Of the processes that hold the table together.
     cancel : CancelToken
 
     Raises
     ------
     Cancelled
         When the token is set.
-    ValueError
-        If a loss is not finite, naming the table's first.
+
+    Notes
+    -----
+    Where a loss of a subsample is not finite, points spread over the simplex are returned: the first pass names the
+    loss by its place in the table.
     """
     uniform = np.ptp(start) == 0
-    drawn = draw_subsamples(table, seed)
-    if not drawn:
-        spread = spread_points(table.n_classifiers, MANY)
-        return Opening(spread if uniform else np.concatenate([start[None], spread]), 0, 0)
     found: list[NDArray[np.float64]] = []
     bytes_read = peak_memory = 0
-    for samples in drawn:
-        part = table.excerpt(samples)
-        first = np.array(found) if found else spread_points(table.n_classifiers, FEW)
-        try:
-            weights, held = _solve_loosely(part, first, threads, cancel)
-        except ValueError:  # it names a sample of the part
-            raise_if_not_finite(table, cancel)
-            raise
-        found.append(weights)
-        bytes_read += part.nbytes
-        peak_memory = max(peak_memory, part.nbytes + held)
-    return Opening(np.array([*([] if uniform else [start]), *found]), bytes_read, peak_memory)
-
-
-def draw_subsamples(table: LossTable, seed: int) -> list[NDArray[np.int64]]:
-    """Disjoint random sets of samples of positive weight; none where there are few samples."""
-    weighted = np.flatnonzero(table.sample_weight > 0)
-    size = min(max(SMALLEST, int(PART * weighted.size)), LARGEST)
-    if weighted.size < 8 * SMALLEST:
-        return []
-    drawn = np.random.default_rng(seed).choice(weighted, SUBSAMPLES * size, replace=False)
-    return [np.sort(part) for part in np.split(drawn, SUBSAMPLES)]
+    for part in subsamples.parts:
+        first = np.array(found) if found else spread_points(start.size, FEW)
+        solved = _solve_loosely(part, first, threads, reducer, cancel)
+        bytes_read += 0 if subsamples.is_read else part.nbytes
+        if solved is None:
+            found.clear()
+            break
+        found.append(solved[0])
+        peak_memory = max(peak_memory, part.nbytes + solved[1])
+    if found:
+        return Opening(np.array([*([] if uniform else [start]), *found]), bytes_read, peak_memory)
+    spread = spread_points(start.size, MANY)
+    return Opening(spread if uniform else np.concatenate([start[None], spread]), bytes_read, peak_memory)
 
 
 def spread_points(n_classifiers: int, most: int) -> NDArray[np.float64]:
@@ -109,14 +99,47 @@ def spread_points(n_classifiers: int, most: int) -> NDArray[np.float64]:
 
 
 def _solve_loosely(
-    table: LossTable, weights: NDArray[np.float64], threads: int | None, cancel: _native.CancelToken
-) -> tuple[NDArray[np.float64], int]:
-    """A mixture within about `LOOSE` of optimal by a few rounds of row generation, and the memory held."""
-    rows = ActiveRows(table)
+    part: Shard,
+    weights: NDArray[np.float64],
+    threads: int | None,
+    reducer: Reducer,
+    cancel: _native.CancelToken | None,
+) -> tuple[NDArray[np.float64], int] | None:
+    """A mixture within about `LOOSE` of optimal by a few rounds of row generation, and the memory held.
+
+    None where a loss is not finite, on any process.
+    """
+    rows = ActiveRows(part, reducer)
     upper, lower = np.inf, -np.inf
     for _ in range(ROUNDS):
+        sums = reducer.combine(_sums_of(part, rows, weights, threads, cancel).ravel())
+        value, gradient = np.split(sums.reshape(len(weights), -1), [1], axis=1)
+        if not np.isfinite(sums).all():
+            return None
+        upper = min(upper, float(value.min()))
+        lower = max(lower, float(gradient.min(axis=1).max()))
+        if not rows.merge() or upper - lower <= LOOSE * abs(upper):
+            break
+        gap = max(0.1 * (upper - lower), LOOSE / 3 * abs(upper))
+        found = solve_game(rows, gap, threads=threads, cancel=cancel)
+        lower = max(lower, found.lower)
+        weights = found.weights[None]
+    return weights[0], rows.peak_memory
+
+
+def _sums_of(
+    part: Shard,
+    rows: ActiveRows,
+    weights: NDArray[np.float64],
+    threads: int | None,
+    cancel: _native.CancelToken | None,
+) -> NDArray[np.float64]:
+    """This process's share of values and gradients, (K, 1 + n_classifiers); infinite where a loss is not finite."""
+    if part.table is None:
+        return np.zeros((len(weights), 1 + part.n_classifiers))
+    try:
         answer = run_pass(
-            table,
+            part.table,
             weights,
             0.0,
             per_sample=True,
@@ -125,13 +148,7 @@ def _solve_loosely(
             threads=threads,
             cancel=cancel,
         )
-        upper = min(upper, float(answer.value.min()))
-        lower = max(lower, float(answer.gradient.min(axis=1).max()))
-        rows.absorb(weights, 0, answer)
-        if not rows.merge() or upper - lower <= LOOSE * abs(upper):
-            break
-        gap = max(0.1 * (upper - lower), LOOSE / 3 * abs(upper))
-        found = solve_game(rows, gap, threads=threads, cancel=cancel)
-        lower = max(lower, found.lower)
-        weights = found.weights[None]
-    return weights[0], rows.peak_memory
+    except ValueError:
+        return np.full((len(weights), 1 + part.n_classifiers), np.inf)
+    rows.absorb(weights, 0, answer)
+    return part.mass * np.column_stack([answer.value, answer.gradient])

@@ -16,6 +16,7 @@ from mixsolve.solvers.journal import Journal
 from mixsolve.solvers.limits import Limits
 from mixsolve.solvers.source import TableSource
 from mixsolve.strategy import ResponseAttack, RowAttack
+from mixsolve.table import LossTable
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from mixsolve.solvers.binary_sets import BinaryGame
     from mixsolve.solvers.protocol import Problem, Solver, Steps
     from mixsolve.solvers.source import Source
-    from mixsolve.table import LossTable
 
 SHARPER = 0.5
 """The compressed game is solved to this part of the tolerance: rounding on the table is left the rest."""
@@ -86,7 +86,7 @@ class Compressed:
 
     def _compress(self, problem: Problem) -> BinaryGame | None:
         table, desk = problem.table, problem.desk
-        assert table is not None
+        assert isinstance(table, LossTable)
         begun = time.perf_counter()
         bytes_read, game = desk.wait(
             "compression", lambda cancel: compress_binary(table, self.temperature, problem.threads, cancel)
@@ -130,7 +130,7 @@ class Compressed:
     def _offer(self, problem: Problem, attack: RowAttack) -> Problem:
         """Offer a strategy, with its bound from the rows of the table; the problem as the solver goes on with it."""
         table, desk = problem.table, problem.desk
-        assert table is not None
+        assert isinstance(table, LossTable)
         desk.count_bytes(min(attack.sample.size * CACHE_LINE * table.n_classifiers, table.nbytes))
         problem.certificate.offer(lambda: attack, attack.lower_bound(table))
         return replace(problem, earlier=attack)

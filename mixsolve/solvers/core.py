@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mixsolve.master import solve_core, solve_core_by_highs
+from mixsolve.reduction import combined_largest, combined_sum
 from mixsolve.simplex import normalise_weights
 from mixsolve.solvers.purify import purify
 from mixsolve.strategy import RowAttack
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
     from mixsolve import _native
     from mixsolve.master import CoreSolution
+    from mixsolve.reduction import Reducer
     from mixsolve.solvers.active_rows import ActiveRows
 
 NEAREST_ROWS = 4
@@ -55,6 +57,8 @@ class CoreGame:
     """(n_master, n_classifiers) rows as the master sees them: of samples with several, then the mean of the others."""
     offsets: NDArray[np.int64]
     share: NDArray[np.float64]
+    """Sums to 1 over the processes that hold the game together."""
+    reducer: Reducer
 
     @classmethod
     def of(cls, core: ActiveRows, chosen: NDArray[np.int64]) -> CoreGame:
@@ -71,7 +75,8 @@ class CoreGame:
             losses = np.concatenate([losses, (mass @ core.rows)[None] / mass.sum()])
             sizes, share = np.append(sizes, 1), np.append(share, mass.sum())
         offsets = np.concatenate([[0], np.cumsum(sizes)])
-        return cls(chosen, sample, attack, alone, losses, offsets, share / share.sum())
+        share = share / combined_sum(core.reducer, share.sum())
+        return cls(chosen, sample, attack, alone, losses, offsets, share, core.reducer)
 
     @property
     def n_several(self) -> int:
@@ -109,6 +114,7 @@ class CoreGame:
             losses,
             np.concatenate([[0], np.cumsum(sizes)]),
             share / share.sum(),
+            self.reducer,
         )
 
     @property
@@ -120,7 +126,15 @@ class CoreGame:
         self, gap: float, threads: int | None = None, cancel: _native.CancelToken | None = None
     ) -> Equilibrium:
         """Solve it to an absolute gap, or as well as rounding allows."""
-        found = solve_core(self.losses, self.offsets, self.share, gap=gap, threads=threads, cancel=cancel)
+        found = solve_core(
+            self.losses,
+            self.offsets,
+            self.share,
+            gap=gap,
+            threads=threads,
+            cancel=cancel,
+            reducer=self.reducer,
+        )
         return self._equilibrium(found)
 
     def solve_at_vertex(self) -> Equilibrium:
@@ -159,9 +173,10 @@ class Equilibrium:
         the same bound up to rounding.
         """
         chosen = self
-        if 0 < self._n_mixed <= FEW_MIXED:
+        few = self._n_mixed <= FEW_MIXED or self.game.reducer.size > 1
+        if self._n_mixed > 0 and few:
             chosen = self._purer()
-        elif self._n_mixed > FEW_MIXED:
+        elif self._n_mixed > 0:
             vertex = self.game.nearest(self.weights, NEAREST_ROWS * self.weights.size).solve_at_vertex()
             size = float(np.abs(self.game.losses).max())
             if vertex.lower >= self.lower - np.finfo(np.float64).eps * size:
@@ -189,13 +204,12 @@ class Equilibrium:
         """The same equilibrium with the attacker mixing on few samples, unless rounding costs some of the bound."""
         game = self.game
         several = np.flatnonzero(~game.alone)
-        share = np.repeat(game.share, np.diff(game.offsets))
-        own = share[: several.size]
-        pure = purify(game.losses[: several.size], game.sample[several], own, self.probability[several])
-        share[: several.size] *= pure
-        lower = float((share @ game.losses).min())
+        own = np.repeat(game.share, np.diff(game.offsets))[: several.size]
+        before = self.probability[several]
+        pure = purify(game.losses[: several.size], game.sample[several], own, before)
+        change = (own * (pure - before)) @ game.losses[: several.size]
         slack = PURE_ULPS * float(np.finfo(np.float64).eps) * float(np.abs(game.losses).max())
-        if lower < self.lower - slack:
+        if change.min() < -slack:
             return self
         probability = self.probability.copy()
         probability[several] = pure
@@ -223,14 +237,17 @@ def solve_game(
         core.note_memory(game.nbytes)
         return game.solve(gap, threads, cancel)
 
-    room = max(FEW_ROWS, core.n_rows // (FEWER if near is None else FEWEST))
     everything = np.arange(core.n_rows)
-    if core.n_rows <= 2 * room:
+    n_rows = round(combined_sum(core.reducer, core.n_rows))
+    room = max(FEW_ROWS, n_rows // (FEWER if near is None else FEWEST))
+    if n_rows <= 2 * room:
         return play(everything, gap)
+    room = room * core.n_rows // n_rows
     if near is None:
         picked = np.random.default_rng(0).random(core.share.size) < PICKED
         part = np.flatnonzero(picked[core.sample])
-        near = play(part if part.size else everything, max(gap, loose)).weights
+        some = combined_sum(core.reducer, part.size) > 0
+        near = play(part if some else everything, max(gap, loose)).weights
     active = np.zeros(core.n_rows, dtype=np.bool_)
     while True:
         active[nearest_rows(core, near, room)] = True
@@ -240,7 +257,7 @@ def solve_game(
             return replace(found, value=value)
         scores = core.rows @ near
         missing = scores > core.highest(np.where(active, scores, -np.inf))[core.sample]
-        if not missing.any():
+        if not combined_largest(core.reducer, missing.any()):
             return replace(found, value=value)
         active |= missing
 

@@ -13,7 +13,9 @@ import numpy as np
 
 from mixsolve import _native
 from mixsolve.certificate import Certificate, Queries
-from mixsolve.results import MixtureResult, Statistics, Status
+from mixsolve.reduction import combined_largest, combined_sum
+from mixsolve.results import MixtureResult, Statistics, Status, TableChangedError
+from mixsolve.solvers.checkpoint import Kept
 from mixsolve.solvers.interruption import Interruption
 from mixsolve.solvers.protocol import Outcome, Problem
 
@@ -21,8 +23,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from mixsolve.certificate import Candidate
+    from mixsolve.chunks import Subsamples
     from mixsolve.passes import PassAnswer
     from mixsolve.results import AttackStrategy
+    from mixsolve.solvers.checkpoint import Checkpoint, Core
     from mixsolve.solvers.journal import Journal
     from mixsolve.solvers.limits import Limits
     from mixsolve.solvers.protocol import Solver, Steps
@@ -62,6 +66,8 @@ class Driver:
         seed: int = 0,
         threads: int | None = None,
         earlier: AttackStrategy | None = None,
+        checkpoint: Checkpoint | None = None,
+        memory_limit: int | None = None,
     ) -> None:
         self._source = source
         self._solver = solver
@@ -72,6 +78,11 @@ class Driver:
         self._seed = seed
         self._threads = threads
         self._earlier = earlier
+        self._reducer = source.reducer
+        self._checkpoint = checkpoint
+        self._memory_limit = memory_limit
+        self._core: Callable[[], Core] | None = None
+        self._communicated: dict[str, int] = {}
         self._certificate = Certificate(source.n_classifiers, temperature, citable=source.table is not None)
         self._float64 = source.always_float64
         self._self_starting = getattr(solver, "evaluates_start", False)
@@ -83,8 +94,13 @@ class Driver:
     def run(self) -> MixtureResult:
         """Run the algorithm until the tolerance, a limit or its own end, then prove what is returned."""
         with self._interruption:
-            outcome = self._solve()
-            self._prove()
+            try:
+                outcome = self._solve()
+                self._prove()
+            except TableChangedError as error:
+                self._certificate.forget_inexact()
+                error.result = self._result(Outcome(Status.TABLE_CHANGED))
+                raise
         if self._certificate.gap <= self.tolerance():
             outcome = Outcome(Status.OPTIMAL)
         return self._result(outcome)
@@ -115,6 +131,12 @@ class Driver:
         return Outcome(Status.OPTIMAL)
 
     def _begin(self) -> Problem:
+        kept = None if self._checkpoint is None else self._checkpoint.load()
+        if kept is not None:
+            self._start = kept.weights
+            self._journal.continue_from(kept.history)
+        if self._source.surveyed is not None:
+            self.count_read(self._source.surveyed)
         return Problem(
             n_classifiers=self._source.n_classifiers,
             table=self._source.table,
@@ -125,6 +147,9 @@ class Driver:
             seed=self._seed,
             threads=self._threads,
             earlier=self._earlier,
+            core=None if kept is None else kept.core,
+            reducer=self._reducer,
+            memory_limit=self._memory_limit,
             memory=self._source.memory,
         )
 
@@ -140,7 +165,7 @@ class Driver:
 
     def _answer(self, queries: Queries) -> PassAnswer:
         """One pass for the algorithm."""
-        cancel = self._interruption.cancel
+        cancel = self._interruption.cancel if self._reducer.size == 1 else None
         answer, slack, seconds = self._ask(queries, float64=self._float64, cancel=cancel)
         reached = self._certificate.add(queries, answer, exact=self._float64, slack=slack)
         self._record(answer, seconds, reached)
@@ -169,7 +194,7 @@ class Driver:
         cite: bool = False,
         cancel: _native.CancelToken | None = None,
     ) -> tuple[PassAnswer, float, float]:
-        begun = time.perf_counter()
+        begun, received = time.perf_counter(), self._reducer.communicated
         answer, slack = self._source.answer(
             queries.weights,
             self._certificate.temperatures(queries.level),
@@ -179,6 +204,7 @@ class Driver:
             visit=queries.visit,
             cancel=cancel,
         )
+        self._count_received("passes", received)
         return answer, slack, self._journal.time("passes", begun)
 
     def _record(self, answer: PassAnswer, seconds: float, reached: Candidate | None) -> None:
@@ -191,6 +217,9 @@ class Driver:
             pass_seconds=seconds,
             reached=reached,
         )
+        if self._checkpoint is not None:
+            core = None if self._core is None else self._core()
+            self._checkpoint.save(Kept(self._certificate.best.weights, tuple(self._journal.history), core))
 
     def _has_converged(self) -> bool:
         """Whether the proved gap meets the tolerance; proves it when it seems to."""
@@ -206,19 +235,31 @@ class Driver:
         return certificate.gap <= self.tolerance()
 
     def _check_limits(self) -> None:
-        """Raise `Stopped` at a limit; the last pass allowed is kept for the proof."""
+        """Raise `Stopped` at a limit, on all processes at once; the last pass allowed is kept for the proof."""
+        own = self._limit_reached()
+        agreed = round(combined_largest(self._reducer, -1 if own is None else own))
+        if agreed >= 0:
+            raise Stopped(Status(agreed))
+
+    def _limit_reached(self) -> Status | None:
         limits, journal = self._limits, self._journal
         if journal.stop_requested:
-            raise Stopped(Status.STOPPED_BY_CALLBACK)
+            return Status.STOPPED_BY_CALLBACK
         if limits.pass_limit is not None and journal.passes + 1 >= limits.pass_limit:
-            raise Stopped(Status.PASS_LIMIT)
-        self._check_clock()
+            return Status.PASS_LIMIT
+        return self._clock_reached()
+
+    def _clock_reached(self) -> Status | None:
+        if self._interruption.requested:
+            return Status.INTERRUPTED
+        if self._limits.time_limit is not None and self._journal.seconds >= self._limits.time_limit:
+            return Status.TIME_LIMIT
+        return None
 
     def _check_clock(self) -> None:
-        if self._interruption.requested:
-            raise Stopped(Status.INTERRUPTED)
-        if self._limits.time_limit is not None and self._journal.seconds >= self._limits.time_limit:
-            raise Stopped(Status.TIME_LIMIT)
+        reached = self._clock_reached()
+        if reached is not None:
+            raise Stopped(reached)
 
     def _result(self, outcome: Outcome) -> MixtureResult:
         certificate, journal, best = self._certificate, self._journal, self._certificate.best
@@ -245,6 +286,7 @@ class Driver:
             statistics=Statistics(
                 peak_memory=held + certificate.nbytes,
                 phase_seconds=phase_seconds,
+                communicated=self._communicated if self._reducer.size > 1 else None,
                 **self._statistics,
             ),
         )
@@ -257,17 +299,30 @@ class Driver:
         self.count_read(self._journal.time("passes", begun))
         return found
 
+    def subsamples(self, cancel: _native.CancelToken) -> Subsamples:
+        return self._source.subsamples(self._seed, cancel)
+
+    def keep(self, core: Callable[[], Core]) -> None:
+        self._core = core
+
     def count_read(self, seconds: float) -> None:
         assert self._source.table is not None
-        self._journal.record(
-            self._certificate, evaluations=0, bytes_read=self._source.table.nbytes, pass_seconds=seconds
-        )
+        bytes_read = round(combined_sum(self._reducer, self._source.table.nbytes))
+        self._journal.record(self._certificate, evaluations=0, bytes_read=bytes_read, pass_seconds=seconds)
 
     def count_bytes(self, bytes_read: int) -> None:
-        self._journal.bytes_read += bytes_read
+        self._journal.bytes_read += round(combined_sum(self._reducer, bytes_read))
+
+    def _count_received(self, phase: str, before: int) -> None:
+        self._communicated[phase] = self._communicated.get(phase, 0) + self._reducer.communicated - before
 
     def wait(self, phase: str, task: Callable[[_native.CancelToken], T]) -> T:
-        begun = time.perf_counter()
+        begun, received = time.perf_counter(), self._reducer.communicated
+        if self._reducer.size > 1:  # the processes are together in it: none may leave
+            found = task(_native.CancelToken())
+            self._count_received(phase, received)
+            self._journal.time(phase, begun)
+            return found
         future: Future[T] = Future()
         cancel = _native.CancelToken()
         thread = threading.Thread(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from time import perf_counter
 from typing import TYPE_CHECKING
 
@@ -41,19 +41,31 @@ class Journal:
         """Rows that the solver works on."""
         self.stop_requested = False
         """Whether the callback asked to stop."""
+        self.seconds_before = 0.0
+        """Wall clock of the solve that this one continues."""
         self._verbose = verbose
+        self._titled = False
         self._callback = callback
         self._started = self._last = perf_counter()
         self._phases: dict[str, float] = {}
 
     @property
     def seconds(self) -> float:
-        return perf_counter() - self._started
+        return self.seconds_before + perf_counter() - self._started
+
+    def continue_from(self, history: Sequence[Progress]) -> None:
+        """Go on from the account of an earlier solve of the same game."""
+        self.history = list(history)
+        if history:
+            last = history[-1]
+            self.passes, self.evaluations, self.bytes_read = last.passes, last.evaluations, last.bytes_read
+            self.seconds_before = last.seconds
 
     @property
     def phase_seconds(self) -> dict[str, float]:
         """Wall clock of the passes, of the matrix games, and of everything else."""
-        return {**self._phases, "other": max(0.0, self.seconds - sum(self._phases.values()))}
+        own = self.seconds - self.seconds_before
+        return {**self._phases, "other": max(0.0, own - sum(self._phases.values()))}
 
     def time(self, phase: str, begun: float) -> float:
         """Add the time since `begun` (`time.perf_counter`) to a phase; returns that time."""
@@ -91,8 +103,9 @@ class Journal:
             self.stop_requested = True
 
     def _print(self, entry: Progress, bytes_per_second: float) -> None:
-        if self.passes == 1:
+        if not self._titled:
             print(HEADER)
+            self._titled = True
         rows = "-" if self.rows is None else str(self.rows)
         print(
             f"{entry.passes:>6} | {rows:>10} | {entry.value:>13.8g} | {entry.lower_bound:>13.8g} | "

@@ -16,6 +16,7 @@ from mixsolve.solvers.distinct_rows import distinct_rows
 from mixsolve.solvers.lp_backends import installed_backends, solve_by_cvxpy, solve_by_scipy
 from mixsolve.solvers.protocol import Outcome
 from mixsolve.strategy import RowAttack
+from mixsolve.table import LossTable
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -61,6 +62,10 @@ class LinearProgram:
             raise ValueError(
                 "`solver` must be OracleSubgradient for a game behind an oracle; got LinearProgram"
             )
+        if not isinstance(source.table, LossTable):
+            raise ValueError(
+                "`solver` must be another than LinearProgram for a table that is not in memory as a whole"
+            )
         installed = installed_backends()
         if self.backend != "HIGHS" and not installed:
             raise ImportError(f"the backend {self.backend!r} needs cvxpy: pip install mixsolve[lp]")
@@ -68,12 +73,13 @@ class LinearProgram:
             raise ValueError(f"`backend` must be one of cvxpy's {installed}; got {self.backend!r}")
 
     def iterate(self, problem: Problem) -> Steps:
-        assert problem.table is not None
+        assert isinstance(problem.table, LossTable)
+        table = problem.table
         begun = perf_counter()
-        rows = distinct_rows(problem.table)
+        rows = distinct_rows(table)
         problem.desk.count_read(perf_counter() - begun)
         problem.desk.note(
-            rows=problem.table.n_rows, compressed_rows=rows.sample.size, peak_memory=2 * rows.losses.nbytes
+            rows=table.n_rows, compressed_rows=rows.sample.size, peak_memory=2 * rows.losses.nbytes
         )
         if self.backend in installed_backends():
             solution = solve_by_cvxpy(rows, self.backend, self.options, problem.desk)
@@ -83,8 +89,8 @@ class LinearProgram:
             return Outcome(Status.NUMERICAL_ERROR, f"{self.backend} gave no solution ({solution.word})")
         weights = project_to_simplex(np.maximum(solution.weights, 0))
         if solution.duals is not None and np.isfinite(solution.duals).all():
-            attack = repaired_strategy(rows, weights, solution.duals, problem.table.n_samples)
-            problem.certificate.offer(lambda: attack, attack.lower_bound(problem.table))
+            attack = repaired_strategy(rows, weights, solution.duals, table.n_samples)
+            problem.certificate.offer(lambda: attack, attack.lower_bound(table))
         yield Queries(weights[None], np.zeros(1))
         return Outcome(
             Status.NUMERICAL_ERROR, f"{self.backend} answered '{solution.word}', which proves no less"

@@ -10,12 +10,14 @@ import numpy as np
 
 from mixsolve.inputs import check_sample_weight, real_array
 from mixsolve.passes import PassAnswer
+from mixsolve.reduction import ALONE, Reducer
 from mixsolve.solvers.oracle_memory import OracleMemory
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from mixsolve import _native
+    from mixsolve.chunks import Chunks, Subsamples
     from mixsolve.solvers.source import Visitor
     from mixsolve.table import LossTable
 
@@ -64,7 +66,9 @@ class OracleSource:
         Keep all attacks: an answer is then the best attack known on every sample.
     """
 
-    table: LossTable | None = None
+    table: LossTable | Chunks | None = None
+    reducer: Reducer = ALONE
+    surveyed: float | None = None
     always_float64 = True
 
     def __init__(
@@ -118,6 +122,9 @@ class OracleSource:
 
     def loss_range(self) -> tuple[float, float]:
         raise NotImplementedError("an oracle has no smallest and largest loss")
+
+    def subsamples(self, seed: int, cancel: _native.CancelToken | None = None) -> Subsamples:
+        raise NotImplementedError("an oracle has no samples to choose from")
 
     def _check(self, given: OracleAnswer) -> NDArray[np.float64]:
         if not isinstance(given, OracleAnswer):

@@ -7,14 +7,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from mixsolve.certificate import Certificate, Queries
+from mixsolve.reduction import ALONE, Reducer
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
     from mixsolve._native import CancelToken
+    from mixsolve.chunks import Chunks, Subsamples
     from mixsolve.passes import PassAnswer
     from mixsolve.results import AttackStrategy, Status
+    from mixsolve.solvers.checkpoint import Core
     from mixsolve.solvers.oracle_memory import OracleMemory
     from mixsolve.solvers.source import Source
     from mixsolve.table import LossTable
@@ -39,6 +42,12 @@ class Desk(Protocol):
 
     def loss_range(self) -> tuple[float, float]:
         """Smallest and largest loss of the table; one read, counted as a pass."""
+
+    def subsamples(self, cancel: CancelToken) -> Subsamples:
+        """Small tables that are like the whole one; reading it to find them is not counted yet."""
+
+    def keep(self, core: Callable[[], Core]) -> None:
+        """Write what this returns to the checkpoint, if there is one, after every pass from now on."""
 
     def count_read(self, seconds: float) -> None:
         """Count a read of the whole table that the algorithm made itself."""
@@ -70,7 +79,7 @@ class Problem:
     """The game as an algorithm sees it."""
 
     n_classifiers: int
-    table: LossTable | None
+    table: LossTable | Chunks | None
     """None when the game is known through an oracle alone."""
     start: NDArray[np.float64]
     """(n_classifiers,) a mixture."""
@@ -86,6 +95,12 @@ class Problem:
     threads: int | None = None
     earlier: AttackStrategy | None = None
     """The attacker's strategy in the result that the solve continues, for a table that may have grown since."""
+    core: Core | None = None
+    """Rows of the table that an earlier solve of the same game held."""
+    reducer: Reducer = ALONE
+    """Of the processes that hold the table together."""
+    memory_limit: int | None = None
+    """Bytes to hold beside the table at most."""
     memory: OracleMemory | None = None
     """What the oracle has answered so far, for a solver with the class attribute ``remembers = True``."""
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
 from mixsolve.certificate import Queries
+from mixsolve.reduction import combined_largest
 from mixsolve.results import Status
 from mixsolve.solvers.active_rows import ActiveRows
 from mixsolve.solvers.bootstrap import find_opening
@@ -16,6 +18,7 @@ from mixsolve.solvers.bundle import level_bundle
 from mixsolve.solvers.core import solve_game
 from mixsolve.solvers.protocol import Outcome
 from mixsolve.strategy import RowAttack
+from mixsolve.table import LossTable
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -33,6 +36,9 @@ LOOSE_GAP = 0.003
 
 WARM_GAP = 1e-9
 """The gap, of the largest loss in it, to which the core of an earlier result is solved before the first pass."""
+
+MASTER_MEMORY = 6
+"""The rows are held about so many times while the game on them is solved."""
 
 NEAR_ROUNDING = 64
 """A gap of so many times what rounding leaves is not worth other methods."""
@@ -80,17 +86,24 @@ class RowGeneration:
     def iterate(self, problem: Problem) -> Steps:
         assert problem.table is not None
         certificate, desk = problem.certificate, problem.desk
-        rows = ActiveRows(problem.table)
+        rows = ActiveRows(problem.table, problem.reducer)
+        desk.keep(rows.snapshot)
         weights, float64 = self._open(problem, rows)
         near: NDArray[np.float64] | None = None
         while True:
             gap, lower = certificate.gap, certificate.lower
 
             def visit(first: int, answer: PassAnswer, asked: NDArray[np.float64] = weights) -> None:
+                if problem.memory_limit is not None and MASTER_MEMORY * rows.nbytes > problem.memory_limit:
+                    rows.overflows = True
+                    return
                 rows.absorb(asked, first, answer)
                 desk.note(core_rows=rows.n_rows + rows.n_new, peak_memory=rows.peak_memory)
 
             yield Queries(weights, np.zeros(len(weights)), float64=float64, visit=visit)
+            if combined_largest(problem.reducer, rows.overflows):
+                desk.remark("by the level bundle method: the rows needed do not fit into `memory_limit`")
+                return (yield from level_bundle(problem))
             fresh, float64 = rows.merge(), True
             found = self._solve(
                 problem, rows, max(MASTER_GAP * certificate.gap, 0.1 * desk.tolerance()), near
@@ -107,15 +120,20 @@ class RowGeneration:
     def _open(self, problem: Problem, rows: ActiveRows) -> tuple[NDArray[np.float64], bool]:
         """The queries of the first pass, and whether to ask them in float64: when they may be the last."""
         table, desk, earlier = problem.table, problem.desk, problem.earlier
-        assert table is not None
-        if isinstance(earlier, RowAttack):
+        if problem.core is not None:
+            rows.add(*problem.core)
+        elif isinstance(earlier, RowAttack) and isinstance(table, LossTable):
             desk.count_bytes(rows.cite(table, earlier.sample, earlier.attack))
-            if rows.is_complete:
-                found = self._solve(problem, rows, WARM_GAP * float(np.abs(rows.rows).max()))
-                return np.array([problem.start, found.weights]), True
+        if rows.is_complete:
+            found = self._solve(problem, rows, WARM_GAP * rows.largest)
+            return np.array([problem.start, found.weights]), True
+        begun = time.perf_counter()
+        subsamples = desk.wait("bootstrap", desk.subsamples)
+        if subsamples.is_read:
+            desk.count_read(time.perf_counter() - begun)
         opening = desk.wait(
             "bootstrap",
-            lambda cancel: find_opening(table, problem.start, problem.seed, problem.threads, cancel),
+            lambda cancel: find_opening(subsamples, problem.start, problem.threads, problem.reducer, cancel),
         )
         desk.count_bytes(opening.bytes_read)
         rows.note_memory(opening.peak_memory)

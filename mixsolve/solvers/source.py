@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from mixsolve import _native
+from mixsolve.chunks import Chunks, Shard, Subsamples
 from mixsolve.passes import PassAnswer, run_pass
+from mixsolve.reduction import ALONE, Reducer
 from mixsolve.solvers.binary_sets import worst_case_of_sets
 from mixsolve.storage import Storage
 
@@ -32,7 +34,11 @@ class Source(Protocol):
     """The game behind the driver."""
 
     n_classifiers: int
-    table: LossTable | None
+    table: LossTable | Chunks | None
+    reducer: Reducer
+    """Of the processes that hold the table together."""
+    surveyed: float | None
+    """Seconds that a read of the whole table took which had to be made before the solve; None without one."""
     always_float64: bool
     """Whether every answer is from float64 scores."""
     memory: OracleMemory | None
@@ -54,15 +60,20 @@ class Source(Protocol):
     def loss_range(self) -> tuple[float, float]:
         """Smallest and largest loss, by one read."""
 
+    def subsamples(self, seed: int, cancel: _native.CancelToken | None = None) -> Subsamples:
+        """Small tables that are like the whole one."""
+
 
 class TableSource:
     """A table: one pass answers all queries, exactly."""
 
     memory: OracleMemory | None = None
+    reducer: Reducer = ALONE
+    surveyed: float | None = None
 
     def __init__(self, table: LossTable, threads: int | None) -> None:
         self.n_classifiers = table.n_classifiers
-        self.table: LossTable | None = table
+        self.table: LossTable | Chunks | None = table
         self.always_float64 = table.storage is Storage.FLOAT64
         self._table = table
         self._threads = threads
@@ -79,7 +90,16 @@ class TableSource:
         cancel: _native.CancelToken | None = None,
     ) -> tuple[PassAnswer, float]:
         if visit is not None:
-            return self._answer_in_blocks(weights, temperature, float64_scores, visit, cancel), 0.0
+            found = answer_in_blocks(
+                self._table,
+                weights,
+                temperature,
+                visit,
+                float64_scores=float64_scores,
+                threads=self._threads,
+                cancel=cancel,
+            )
+            return found, 0.0
         if self._table.holds_bytes and not hessians and not temperature.any():
             by_sets = worst_case_of_sets(self._table, weights, best_attack, self._threads, cancel)
             if by_sets is not None:
@@ -99,42 +119,47 @@ class TableSource:
     def loss_range(self) -> tuple[float, float]:
         return _native.extremes(self._table.native, self._threads or 0)
 
-    def _answer_in_blocks(
-        self,
-        weights: NDArray[np.float64],
-        temperature: NDArray[np.float64],
-        float64_scores: bool,
-        visit: Visitor,
-        cancel: _native.CancelToken | None,
-    ) -> PassAnswer:
-        """One read of the table, block by block, so that the best rows of all samples are never held together.
+    def subsamples(self, seed: int, cancel: _native.CancelToken | None = None) -> Subsamples:
+        return Shard(self._table, self.n_classifiers).subsamples(seed, self.reducer, cancel)
 
-        The blocks follow from the table and the number of queries alone: equal input gives equal bits.
-        """
-        table = self._table
-        row_bytes = len(weights) * 8 * (table.n_classifiers + 2)
-        room = min(max(LEAST_BLOCK, 4 * table.n_rows * table.n_classifiers // 20), LARGEST_BLOCK)
-        step = max(BLOCK_SAMPLES, room // row_bytes)
-        step = -(-table.n_samples // -(-table.n_samples // step))  # no small one at the end
-        value, gradient, bytes_read = np.zeros(len(weights)), np.zeros(weights.shape), 0
-        for first in range(0, table.n_samples, step):
-            samples = (
-                None if step >= table.n_samples else np.arange(first, min(first + step, table.n_samples))
-            )
-            answer = run_pass(
-                table,
-                weights,
-                temperature,
-                per_sample=True,
-                best_attack=True,
-                best_row=True,
-                samples=samples,
-                float64_scores=float64_scores,
-                threads=self._threads,
-                cancel=cancel,
-            )
-            visit(first, answer)
-            value += answer.value
-            gradient += answer.gradient
-            bytes_read += answer.bytes_read
-        return PassAnswer(value, gradient, None, None, None, bytes_read)
+
+def answer_in_blocks(
+    table: LossTable,
+    weights: NDArray[np.float64],
+    temperature: NDArray[np.float64],
+    visit: Visitor,
+    first_sample: int = 0,
+    *,
+    float64_scores: bool,
+    threads: int | None,
+    cancel: _native.CancelToken | None,
+) -> PassAnswer:
+    """One read of a table, block by block, so that the best rows of all samples are never held together.
+
+    The blocks follow from the table and the number of queries alone: equal input gives equal bits. `visit` counts
+    samples from `first_sample` on.
+    """
+    row_bytes = len(weights) * 8 * (table.n_classifiers + 2)
+    room = min(max(LEAST_BLOCK, 4 * table.n_rows * table.n_classifiers // 20), LARGEST_BLOCK)
+    step = max(BLOCK_SAMPLES, room // row_bytes)
+    step = -(-table.n_samples // -(-table.n_samples // step))  # no small one at the end
+    value, gradient, bytes_read = np.zeros(len(weights)), np.zeros(weights.shape), 0
+    for first in range(0, table.n_samples, step):
+        samples = None if step >= table.n_samples else np.arange(first, min(first + step, table.n_samples))
+        answer = run_pass(
+            table,
+            weights,
+            temperature,
+            per_sample=True,
+            best_attack=True,
+            best_row=True,
+            samples=samples,
+            float64_scores=float64_scores,
+            threads=threads,
+            cancel=cancel,
+        )
+        visit(first_sample + first, answer)
+        value += answer.value
+        gradient += answer.gradient
+        bytes_read += answer.bytes_read
+    return PassAnswer(value, gradient, None, None, None, bytes_read)
