@@ -12,7 +12,7 @@ import numpy as np
 
 from mixsolve import _native
 from mixsolve.chunks import Chunk
-from mixsolve.inputs import check_sample_weight
+from mixsolve.inputs import check_sample_weight, total_weight
 from mixsolve.read_ahead import BUFFERS, read_ahead
 from mixsolve.reservoir import Reservoir
 from mixsolve.results import TableChangedError
@@ -70,10 +70,12 @@ class ChunkIterator:
             )
         self._losses = losses
         self._limit = memory_limit
-        self._mass = mass
+        self.mass = mass
         self._given_weight = sample_weight
         self._survey(seed)
         self._weight = check_sample_weight(sample_weight, self.n_samples)
+        self.total_weight = total_weight(sample_weight, self.n_samples)
+        """Sum of the sample weights as they were given."""
 
     def _survey(self, seed: int) -> None:
         """The first read: how many samples there are, what the chunks look like, and samples for the start."""
@@ -91,6 +93,7 @@ class ChunkIterator:
                 )
             first = self.n_samples
             self.n_classifiers = table.n_classifiers
+            self.kind = table.storage.name.lower()
             self.n_samples += table.n_samples
             self.nbytes += table.nbytes
             counts.append(table.attack_counts)
@@ -109,8 +112,8 @@ class ChunkIterator:
     @cached_property
     def sample_weight(self) -> NDArray[np.float64]:
         if self._weight is None:
-            return np.full(self.n_samples, self._mass / self.n_samples)
-        return self._weight * self._mass
+            return np.full(self.n_samples, self.mass / self.n_samples)
+        return self._weight * self.mass
 
     def read(self, cancel: _native.CancelToken | None = None) -> Iterator[Chunk]:
         first = number = 0

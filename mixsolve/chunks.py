@@ -85,6 +85,7 @@ class Shard:
     n_classifiers: int
     mass: float = 1.0
     """What the weights of its samples add up to in the whole game."""
+    always_float64: bool = False
 
     @property
     def n_samples(self) -> int:
@@ -105,10 +106,6 @@ class Shard:
     @property
     def attack_counts(self) -> NDArray[np.int64]:
         return np.empty(0, dtype=np.int64) if self.table is None else self.table.attack_counts
-
-    @property
-    def always_float64(self) -> bool:
-        return False
 
     @property
     def surveyed(self) -> float | None:

@@ -11,7 +11,13 @@ import numpy as np
 
 from mixsolve import _native
 from mixsolve.chunks import Chunk
-from mixsolve.inputs import check_attack_prior, check_loss_shape, check_row_offsets, check_sample_weight
+from mixsolve.inputs import (
+    check_attack_prior,
+    check_loss_shape,
+    check_row_offsets,
+    check_sample_weight,
+    total_weight,
+)
 from mixsolve.npy_files import NpyFile
 from mixsolve.read_ahead import BUFFERS, read_ahead
 from mixsolve.reservoir import Reservoir
@@ -105,7 +111,11 @@ class FileStream:
         self.n_samples = shape[1] if self._offsets is None else self._offsets.size - 1
         self._weight = check_sample_weight(sample_weight, self.n_samples)
         self._prior = check_attack_prior(attack_prior, shape[1:], self._offsets)
-        self._mass = mass
+        self.mass = mass
+        self.total_weight = total_weight(sample_weight, self.n_samples)
+        """Sum of the sample weights as they were given."""
+        self.kind = first.dtype.name
+        """The type of the losses."""
         self._pieces = self._cut()
         self.bytes_handed_out = 0
         """Of all passes so far."""
@@ -117,8 +127,8 @@ class FileStream:
     @cached_property
     def sample_weight(self) -> NDArray[np.float64]:
         if self._weight is None:
-            return np.full(self.n_samples, self._mass / self.n_samples)
-        return self._weight * self._mass
+            return np.full(self.n_samples, self.mass / self.n_samples)
+        return self._weight * self.mass
 
     @property
     def attack_counts(self) -> NDArray[np.int64]:
@@ -202,10 +212,10 @@ class FileStream:
 
     def _chunk(self, piece: _Piece, losses: NDArray[Any]) -> Chunk:
         first, last = piece.first, piece.last
-        weight, mass = None, self._mass * (last - first) / self.n_samples
+        weight, mass = None, self.mass * (last - first) / self.n_samples
         if self._weight is not None:
             weight = self._weight[first:last]
-            mass = self._mass * float(weight.sum())
+            mass = self.mass * float(weight.sum())
             weight = weight if mass > 0 else None
         offsets = prior = None
         if self._offsets is None:

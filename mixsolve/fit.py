@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mixsolve.distributed import GroupReducer, common_temperature, hold_together
 from mixsolve.inputs import check_integer, check_temperature, check_threads
-from mixsolve.reduction import ALONE
+from mixsolve.reduction import ALONE, Reducer, failing_together
 from mixsolve.results import AttackStrategy, MixtureResult, Progress
 from mixsolve.simplex import check_simplex
 from mixsolve.solvers.checkpoint import Checkpoint
@@ -110,7 +112,12 @@ def fit_mixture(
     checkpoint : path, optional
         A file to write after every pass, in one step. If it exists and is of this table and temperature, the solve
         goes on from it: also after its process was killed.
-    proxy, group
+    group : torch.distributed.ProcessGroup, optional
+        An initialised process group, on whose every process this function is called: `losses`, and what belongs to
+        them, are then the samples that this process holds, none perhaps, and the game is that of all of them. Sample
+        weights count as they are given. Everything else must be the same on all processes, and so is the result, bit
+        for bit, but for `attack`, which is the attacker's strategy for the own samples, seconds and memory.
+    proxy
         Not available yet.
 
     Returns
@@ -124,6 +131,9 @@ def fit_mixture(
         Naming the argument, what is required and what was given; the first loss that is not finite by its index.
     TableChangedError
         If files or an iterator change, vanish or fail during the solve, naming them; its `result` is the best so far.
+    GroupError
+        On every process that is left when another one of the group failed, died or timed out; naming the arguments in
+        which they differ.
     NotImplementedError
         For an argument that is not available yet.
 
@@ -150,43 +160,51 @@ def fit_mixture(
     >>> print(result.status.name, result.value, result.weights)
     OPTIMAL 0.5 [0.5 0.5]
     """
-    _refuse_reserved(proxy=proxy, group=group)
-    limits = Limits(tol, atol, pass_limit, time_limit)
-    check_threads(threads)
-    check_integer("seed", seed, 0)
-    if callback is not None and not callable(callback):
-        raise TypeError(f"`callback` must be callable or None; got {callback!r}")
-    own: dict[str, Any] = {
-        "row_offsets": row_offsets,
-        "sample_weight": sample_weight,
-        "attack_prior": attack_prior,
-    }
-    source: Source
-    if is_stream(losses):
-        memory_limit = check_memory_limit(memory_limit)
-        stream = open_stream(losses, **own, memory_limit=memory_limit, seed=seed)
-        source = ChunkedSource(stream, threads, ALONE)
-    else:
-        source = _source(losses, solver, threads, start, **own)
-    checked = check_temperature(temperature, source.table.n_samples if source.table else 1)
-    _check_solver(solver, source, checked)
-    kept = None if checkpoint is None else _checkpoint(checkpoint, source.table, checked)
-    journal = Journal(source.table.n_rows if source.table else None, verbose, callback)
-    point = _start(start, source.n_classifiers)
-    earlier = start.attack if isinstance(start, MixtureResult) else None
-    return solve_game(
-        source,
-        solver,
-        checked,
-        limits,
-        journal,
-        point,
-        seed=seed,
-        threads=threads,
-        earlier=earlier,
-        checkpoint=kept,
-        memory_limit=None if memory_limit is None else check_memory_limit(memory_limit),
-    )
+    reducer: Reducer = ALONE if group is None else GroupReducer(group)
+    with failing_together(reducer):
+        _refuse_reserved(proxy=proxy)
+        limits = Limits(tol, atol, pass_limit, time_limit)
+        check_threads(threads)
+        check_integer("seed", seed, 0)
+        if callback is not None and not callable(callback):
+            raise TypeError(f"`callback` must be callable or None; got {callback!r}")
+        limit = None if memory_limit is None else check_memory_limit(memory_limit)
+        own: dict[str, Any] = {
+            "row_offsets": row_offsets,
+            "sample_weight": sample_weight,
+            "attack_prior": attack_prior,
+        }
+        if isinstance(reducer, GroupReducer):
+            table, kind = hold_together(losses, reducer, **own, memory_limit=limit, seed=seed)
+            source: Source = ChunkedSource(table, threads, reducer)
+        elif is_stream(losses):
+            limit = check_memory_limit(memory_limit)
+            source = ChunkedSource(
+                open_stream(losses, **own, memory_limit=limit, seed=seed), threads, reducer
+            )
+        else:
+            source = _source(losses, solver, threads, start, **own)
+        checked = check_temperature(temperature, source.table.n_samples if source.table else 1)
+        if isinstance(reducer, GroupReducer):
+            checked = common_temperature(checked, source.table.n_samples if source.table else 1, reducer)
+        _check_solver(solver, source, checked)
+        point = _start(start, source.n_classifiers)
+        if isinstance(reducer, GroupReducer):
+            reducer.agree(_facts(source, kind, checked, solver, limits, point, seed, checkpoint))
+        kept = None if checkpoint is None else _checkpoint(checkpoint, source.table, checked, reducer)
+        return solve_game(
+            source,
+            solver,
+            checked,
+            limits,
+            Journal(source.table.n_rows if source.table else None, verbose, callback),
+            point,
+            seed=seed,
+            threads=threads,
+            earlier=start.attack if isinstance(start, MixtureResult) else None,
+            checkpoint=kept,
+            memory_limit=limit,
+        )
 
 
 def solve_game(
@@ -219,13 +237,39 @@ def _refuse_reserved(**arguments: Any) -> None:
             raise NotImplementedError(f"`{name}` is not available yet and must be None; got {given!r}")
 
 
+def _facts(
+    source: Source,
+    kind: str,
+    temperature: float | NDArray[np.float64],
+    solver: Solver | None,
+    limits: Limits,
+    start: NDArray[np.float64],
+    seed: int,
+    checkpoint: Any,
+) -> dict[str, Any]:
+    """What all processes of a group must agree on."""
+    return {
+        "n_classifiers": source.n_classifiers,
+        "dtype": kind,
+        "temperature": float(temperature) if np.ndim(temperature) == 0 else "one per sample",
+        "solver": repr(solver),
+        **asdict(limits),
+        "start": start.tolist(),
+        "seed": int(seed),
+        "checkpoint": checkpoint is not None,
+    }
+
+
 def _checkpoint(
-    path: Any, table: LossTable | Chunks | None, temperature: float | NDArray[np.float64]
+    path: Any, table: LossTable | Chunks | None, temperature: float | NDArray[np.float64], reducer: Reducer
 ) -> Checkpoint:
     if table is None:
         raise ValueError(f"`checkpoint` must be None when `losses` is an oracle; got {path!r}")
     level = hashlib.sha256(np.asarray(temperature, dtype=np.float64).tobytes()).hexdigest()
-    return Checkpoint(Path(path), f"{table.fingerprint()} {level}")
+    place = Path(path)
+    if reducer.size > 1:
+        place = place.with_name(f"{place.name}.{reducer.rank}-of-{reducer.size}")
+    return Checkpoint(place, f"{table.fingerprint()} {level}")
 
 
 def _source(

@@ -98,6 +98,14 @@ def check_sample_weight(sample_weight: Any, n_samples: int) -> NDArray[np.float6
     return weights
 
 
+def total_weight(sample_weight: Any, n_samples: int) -> float:
+    """Sum of sample weights that have been checked, as they were given; of uniform ones their number."""
+    if sample_weight is None:
+        return float(n_samples)
+    with np.errstate(over="ignore"):
+        return float(real_array(sample_weight, "sample_weight").sum(dtype=np.float64))
+
+
 def check_attack_prior(
     attack_prior: Any, plane_shape: tuple[int, ...], row_offsets: NDArray[np.int64] | None
 ) -> NDArray[Any] | None:
@@ -160,6 +168,8 @@ def check_temperature(temperature: Any, n_samples: int) -> float | NDArray[np.fl
             f"`temperature` must be a number or have shape ({n_samples},), one per sample; "
             f"got shape {given.shape}"
         )
+    if given.size == 0:
+        return given
     wrong = ~np.isfinite(given) | (given < 0)
     if wrong.any():
         raise ValueError(f"`temperature` must be finite and non-negative; got {given[wrong].flat[0]}")

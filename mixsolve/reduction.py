@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -54,6 +56,19 @@ class Alone:
 
 
 ALONE = Alone()
+
+
+@contextmanager
+def failing_together(reducer: Reducer) -> Iterator[None]:
+    """What is raised in this block is told to the other processes, and waits for them before it is left in peace."""
+    try:
+        yield
+        reducer.combine(np.empty(0))
+    except GroupError:
+        raise
+    except BaseException as error:
+        reducer.fail(error)
+        raise
 
 
 def combined_sum(reducer: Reducer, number: float | np.floating[Any]) -> float:

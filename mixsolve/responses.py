@@ -129,7 +129,7 @@ class Responses:
             temperature = np.multiply.outer(self._level[self.used], self._unit)
             return ResponseAttack(self._coefficient, self._weights[self.used], temperature)
         attack = np.stack([self._best_attack[r] for r in self.used.tolist()])
-        n_samples, n_attacks = attack.shape[1], int(attack.max()) + 1
+        n_samples, n_attacks = attack.shape[1], int(attack.max(initial=0)) + 1
         row = np.arange(n_samples) * n_attacks + attack
         rows, place = np.unique(row, return_inverse=True)
         probability = np.zeros(rows.size)

@@ -179,7 +179,7 @@ def _normalised(
         starts = _first_rows(sample)
         total[sample[starts]] = np.add.reduceat(probability, starts)
     off = np.abs(total - 1)
-    if not off.max() <= PROBABILITY_TOLERANCE:
+    if not off.max(initial=0.0) <= PROBABILITY_TOLERANCE:
         wrong = int(np.argmax(~(off <= PROBABILITY_TOLERANCE)))
         raise ValueError(
             f"`probability` must sum to 1 over each sample within {PROBABILITY_TOLERANCE:g}; "

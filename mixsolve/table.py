@@ -17,6 +17,7 @@ from mixsolve.inputs import (
     check_sample_weight,
     check_temperature,
     prior_total,
+    total_weight,
 )
 from mixsolve.storage import BYTES, Storage, as_bytes, make_readable, view_losses, widen
 
@@ -73,6 +74,8 @@ class LossTable:
     row_offsets : ndarray of int64, (n_samples + 1,), or None
     attack_prior : ndarray of float32 or float64, or None
         As given, C-contiguous.
+    total_weight : float
+        Sum of the sample weights as they were given.
 
     Raises
     ------
@@ -107,6 +110,7 @@ class LossTable:
             self.row_offsets = check_row_offsets(row_offsets, self.n_rows)
             self.n_samples = self.row_offsets.size - 1
         self._sample_weight = check_sample_weight(sample_weight, self.n_samples)
+        self.total_weight = total_weight(sample_weight, self.n_samples)
         self.attack_prior = check_attack_prior(attack_prior, array.shape[1:], self.row_offsets)
 
     @cached_property

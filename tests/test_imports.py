@@ -33,6 +33,7 @@ LAYERS = (
     ("reservoir",),
     ("chunk_iterator", "file_stream"),
     ("streams",),
+    ("distributed",),
     ("strategy",),
     ("matrix_game", "responses"),
     ("bounds", "certificate"),

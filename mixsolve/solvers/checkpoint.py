@@ -11,12 +11,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mixsolve.reduction import combined_largest, combined_sum
 from mixsolve.results import Progress
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from mixsolve.reduction import Reducer
+
 FORMAT = "mixsolve checkpoint 1"
+
+ACCOUNT = ("passes", "evaluations", "seconds", "value", "lower_bound", "iterate_value", "bytes_read")
+"""What is kept of every entry of the history, in the order of its fields."""
 
 Core = tuple["NDArray[np.int64]", "NDArray[np.int64]", "NDArray[np.float64]"]
 """Sample, attack and losses (n, n_classifiers) of some rows of the table."""
@@ -31,6 +37,33 @@ class Kept:
     history: tuple[Progress, ...]
     core: Core | None
     """The rows that row generation held."""
+
+
+def agree_on(kept: Kept | None, n_classifiers: int, reducer: Reducer) -> Kept | None:
+    """What the first process kept, with this one's own rows; None unless all have some.
+
+    A group that was killed while its files were written has files that differ by a pass.
+    """
+    if combined_largest(reducer, kept is None):
+        return None
+    assert kept is not None
+    if reducer.size == 1:
+        return kept
+    account = np.array(
+        [[getattr(entry, name) for name in ACCOUNT] for entry in kept.history], dtype=np.float64
+    )
+    length = round(combined_sum(reducer, len(account) if reducer.rank == 0 else 0))
+    sent = np.zeros(n_classifiers + length * len(ACCOUNT))
+    if reducer.rank == 0:
+        sent = np.concatenate([kept.weights, account.ravel()])
+    received = reducer.combine(sent)
+    history = tuple(
+        Progress(int(passes), int(evaluations), seconds, value, lower, iterate, int(read))
+        for passes, evaluations, seconds, value, lower, iterate, read in received[n_classifiers:]
+        .reshape(length, len(ACCOUNT))
+        .tolist()
+    )
+    return Kept(received[:n_classifiers], history, kept.core)
 
 
 @dataclass(frozen=True)

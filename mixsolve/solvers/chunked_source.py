@@ -8,6 +8,7 @@ import numpy as np
 
 from mixsolve import _native
 from mixsolve.passes import PassAnswer, raise_if_not_finite, run_pass
+from mixsolve.reduction import combined_largest
 from mixsolve.solvers.source import answer_in_blocks
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ class ChunkedSource:
         self.table: LossTable | Chunks | None = table
         self.surveyed = table.surveyed
         self._chunks = table
-        self.always_float64 = table.always_float64
+        self.always_float64 = combined_largest(reducer, not table.always_float64) == 0
         self.reducer = reducer
         self._threads = threads
 

@@ -15,7 +15,7 @@ from mixsolve import _native
 from mixsolve.certificate import Certificate, Queries
 from mixsolve.reduction import combined_largest, combined_sum
 from mixsolve.results import MixtureResult, Statistics, Status, TableChangedError
-from mixsolve.solvers.checkpoint import Kept
+from mixsolve.solvers.checkpoint import Kept, agree_on
 from mixsolve.solvers.interruption import Interruption
 from mixsolve.solvers.protocol import Outcome, Problem
 
@@ -132,6 +132,7 @@ class Driver:
 
     def _begin(self) -> Problem:
         kept = None if self._checkpoint is None else self._checkpoint.load()
+        kept = agree_on(kept, self._source.n_classifiers, self._reducer)
         if kept is not None:
             self._start = kept.weights
             self._journal.continue_from(kept.history)

@@ -1,0 +1,205 @@
+"""What the processes of tests/test_distributed.py do: ``python -m tests.group_jobs JOB RANK SIZE FOLDER``.
+
+Every process writes what it found to ``FOLDER/RANK.json``, or the error that it met.
+"""
+
+import json
+import os
+import shutil
+import sys
+import time
+from datetime import timedelta
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.distributed as torch_distributed
+
+from mixsolve import Fista, LossTable, Newton, RowGeneration, fit_mixture
+from mixsolve.chunks import Shard
+from mixsolve.distributed import GroupReducer
+from mixsolve.solvers.chunked_source import ChunkedSource
+from tests.test_streams import game
+
+SOLVERS = {"RowGeneration": (RowGeneration(), 0.0), "Newton": (Newton(), 0.05), "Fista": (Fista(), 0.05)}
+
+
+def whole_game(seed=5, n_samples=1300):
+    """A table whose samples are of rising difficulty, and weights for them."""
+    return game(seed, n_samples), np.random.default_rng(seed).random(n_samples) + 0.1
+
+
+def cuts(kind, size, n_samples):
+    """Where the parts of the processes begin and end."""
+    if kind == "even":
+        return np.linspace(0, n_samples, size + 1).astype(int)
+    if kind == "uneven":
+        return np.concatenate([[0], n_samples - 2 ** np.arange(size - 1, -1, -1) + 1])
+    return np.concatenate([[0, 0], np.linspace(0, n_samples, size).astype(int)[1:]])  # the first has none
+
+
+def part(kind, rank, size):
+    losses, weight = whole_game()
+    ends = cuts(kind, size, losses.shape[1])
+    own = slice(ends[rank], ends[rank + 1])
+    return losses[:, own].copy(), weight[own], own
+
+
+def described(result):
+    attack = result.attack.to_dict()
+    return {
+        "weights": result.weights.tolist(),
+        "value": result.value,
+        "lower_bound": result.lower_bound,
+        "worst_case_value": result.worst_case_value,
+        "status": result.status.name,
+        "passes": result.passes,
+        "evaluations": result.evaluations,
+        "bytes_read": result.bytes_read,
+        "history": [(p.passes, p.value, p.lower_bound) for p in result.history],
+        "communicated": dict(result.statistics.communicated),
+        "attack": attack,
+        "message": result.message,
+    }
+
+
+def solve(rank, size, folder, kind, solver, tol="1e-8"):
+    losses, weight, _ = part(kind, rank, size)
+    chosen, temperature = SOLVERS[solver]
+    group = torch_distributed.group.WORLD
+    return described(
+        fit_mixture(
+            losses, sample_weight=weight, temperature=temperature, solver=chosen, tol=float(tol), group=group
+        )
+    )
+
+
+def large_core(rank, size, folder):
+    """A core of many thousand rows, which is solved on parts of it."""
+    losses = np.random.default_rng(rank).random((4, 6000, 5))
+    np.save(Path(folder) / f"large-{rank}.npy", losses)
+    return described(fit_mixture(losses, tol=1e-9, group=torch_distributed.group.WORLD))
+
+
+def one_pass(rank, size, folder, kind):
+    losses, weight, _ = part(kind, rank, size)
+    reducer = GroupReducer(torch_distributed.group.WORLD)
+    mass = float(weight.sum() / whole_game()[1].sum())
+    table = LossTable(losses, sample_weight=weight) if weight.size else None
+    source = ChunkedSource(Shard(table, losses.shape[0], mass), None, reducer)
+    weights = np.random.default_rng(1).dirichlet(np.ones(losses.shape[0]), size=3)
+    found, _ = source.answer(weights, np.array([0.0, 0.05, 1.0]), float64_scores=True, hessians=3)
+    return {
+        "value": found.value.tolist(),
+        "gradient": found.gradient.tolist(),
+        "hessian": found.hessian.tolist(),
+        "bytes_read": found.bytes_read,
+        "communicated": reducer.communicated,
+    }
+
+
+def ragged_with_priors(rank, size, folder, temperature):
+    rng = np.random.default_rng(8)
+    counts = rng.integers(1, 9, size=300)
+    offsets = np.concatenate([[0], np.cumsum(counts)])
+    losses, prior = rng.random((5, offsets[-1])), rng.random(offsets[-1]) + 0.2
+    prior /= np.repeat(np.add.reduceat(prior, offsets[:-1]), counts)
+    level = rng.random(300) * float(temperature)
+    ends = np.linspace(0, 300, size + 1).astype(int)
+    first, last = ends[rank], ends[rank + 1]
+    rows = slice(offsets[first], offsets[last])
+    found = fit_mixture(
+        losses[:, rows],
+        row_offsets=offsets[first : last + 1] - offsets[first],
+        attack_prior=prior[rows],
+        temperature=level[first:last] if float(temperature) else 0.0,
+        group=torch_distributed.group.WORLD,
+    )
+    np.savez(Path(folder) / "game.npz", losses=losses, offsets=offsets, prior=prior, level=level)
+    return described(found)
+
+
+def streamed(rank, size, folder):
+    losses, _, _ = part("even", rank, size)
+    np.save(Path(folder) / f"part-{rank}.npy", losses)
+    path = Path(folder) / f"part-{rank}.npy"
+    return described(fit_mixture(path, memory_limit=1 << 22, group=torch_distributed.group.WORLD))
+
+
+def continued(rank, size, folder):
+    losses, _, _ = part("even", rank, size)
+    options = {"tol": 1e-9, "group": torch_distributed.group.WORLD, "checkpoint": Path(folder) / "kept"}
+    own = Path(folder) / f"kept.{rank}-of-{size}"
+
+    def callback(progress):
+        if progress.passes == 2 and rank == 0:
+            shutil.copy(own, f"{own}.earlier")
+        return progress.passes == 2
+
+    fit_mixture(losses, callback=callback, **options)
+    if rank == 0:  # as after a kill between the writing of two processes' files
+        Path(f"{own}.earlier").replace(own)
+    return described(fit_mixture(losses, **options))
+
+
+def stopped_by_one(rank, size, folder):
+    losses, _, _ = part("even", rank, size)
+    return described(
+        fit_mixture(
+            losses,
+            tol=1e-12,
+            solver=Fista(restart=False),
+            temperature=0.05,
+            callback=lambda progress: rank == size - 1 and progress.passes == 5,
+            group=torch_distributed.group.WORLD,
+        )
+    )
+
+
+def fail_somehow(rank, size, folder, how):
+    losses, _, _ = part("even", rank, size)
+    options = {"group": torch_distributed.group.WORLD, "tol": 1e-10}
+    if rank == size - 1:
+        if how == "nan":
+            losses[2, 5, 3] = np.nan
+        elif how == "classifiers":
+            losses = losses[:4]
+        elif how == "dtype":
+            losses = losses.astype(np.float64)
+        elif how == "tol":
+            options["tol"] = 1e-4
+        elif how == "temperature":
+            options["temperature"] = 0.1
+        elif how == "bad argument":
+            options["threads"] = 0
+        elif how == "dies":
+            options["callback"] = lambda progress: os._exit(7)
+        elif how == "hangs":
+            options["callback"] = lambda progress: time.sleep(60)
+        elif how == "callback":
+            options["callback"] = lambda progress: 1 / 0
+    return described(fit_mixture(losses, **options))
+
+
+def main(job, rank, size, folder, *arguments):
+    torch.set_num_threads(1)
+    rank, size = int(rank), int(size)
+    torch_distributed.init_process_group(
+        "gloo",
+        init_method=f"file://{folder}/store",
+        rank=rank,
+        world_size=size,
+        timeout=timedelta(seconds=6 if "hangs" in arguments else 60),
+    )
+    begun = time.monotonic()
+    try:
+        found = globals()[job](rank, size, folder, *arguments)
+    except Exception as error:
+        found = {"error": type(error).__name__, "message": str(error)}
+    found["seconds"] = time.monotonic() - begun
+    (Path(folder) / f"{rank}.json").write_text(json.dumps(found))
+    os._exit(0)  # a group with a dead member cannot always be taken down
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,208 @@
+"""Several processes on one game: real processes, gloo, and every way in which one of them can fail."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mixsolve import LossTable, fit_mixture
+from mixsolve.distributed import FRAME
+from mixsolve.row_attack import RowAttack
+from mixsolve.solvers.source import TableSource
+from mixsolve.strategy import strategy_from_dict
+from tests.certificates import assert_certificate
+from tests.group_jobs import SOLVERS, cuts, whole_game
+
+pytest.importorskip("torch")
+
+ROOT = Path(__file__).resolve().parent.parent
+PRIVATE = ("seconds", "attack", "communicated")
+"""What the processes' answers may differ in."""
+
+
+def run_group(folder, size, job, *arguments, timeout=60):
+    """The answers of the processes, None of one that died."""
+    folder.mkdir(exist_ok=True)
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-m", "tests.group_jobs", job, str(rank), str(size), str(folder), *arguments],
+            cwd=ROOT,
+        )
+        for rank in range(size)
+    ]
+    try:
+        for process in processes:
+            process.wait(timeout=timeout)
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+    files = [folder / f"{rank}.json" for rank in range(size)]
+    return [json.loads(file.read_text()) if file.exists() else None for file in files]
+
+
+def shared(answer):
+    return {name: value for name, value in answer.items() if name not in PRIVATE}
+
+
+class Together:
+    """The answers of all processes as one result, for the checker."""
+
+    def __init__(self, answers, temperature, ends):
+        first = answers[0]
+        self.weights = np.array(first["weights"])
+        self.temperature = temperature
+        self.value, self.lower_bound = first["value"], first["lower_bound"]
+        self.worst_case_value = first["worst_case_value"]
+        self.gap = self.value - self.lower_bound
+        self.attack = joined([strategy_from_dict(answer["attack"]) for answer in answers], ends)
+
+
+def joined(attacks, ends):
+    if not isinstance(attacks[0], RowAttack):
+        return attacks[0]
+    return RowAttack(
+        np.concatenate([attack.sample + first for attack, first in zip(attacks, ends, strict=False)]),
+        np.concatenate([attack.attack for attack in attacks]),
+        np.concatenate([attack.probability for attack in attacks]),
+        int(ends[-1]),
+    )
+
+
+@pytest.mark.parametrize("solver", list(SOLVERS))
+@pytest.mark.parametrize(("size", "kind"), [(2, "even"), (4, "uneven"), (4, "one empty")])
+def test_all_processes_find_the_same_certified_optimum(size, kind, solver, tmp_path):
+    losses, weight = whole_game()
+    temperature = SOLVERS[solver][1]
+    answers = run_group(tmp_path / "first", size, "solve", kind, solver)
+    assert all(shared(answer) == shared(answers[0]) for answer in answers)
+    found = Together(answers, temperature, cuts(kind, size, losses.shape[1]))
+    assert answers[0]["status"] == "OPTIMAL"
+    assert_certificate(found, losses, sample_weight=weight, tol=1e-8)
+    alone = fit_mixture(losses, sample_weight=weight, temperature=temperature, tol=1e-8)
+    assert found.lower_bound <= alone.value
+    assert alone.lower_bound <= found.value
+    if size == 2:
+        again = run_group(tmp_path / "second", size, "solve", kind, solver)
+        assert [shared(answer) for answer in again] == [shared(answer) for answer in answers]
+        assert [answer["attack"] for answer in again] == [answer["attack"] for answer in answers]
+
+
+@pytest.mark.parametrize(("size", "kind"), [(2, "even"), (4, "uneven"), (4, "one empty")])
+def test_one_pass_is_that_of_one_process(size, kind, tmp_path):
+    losses, weight = whole_game()
+    weights = np.random.default_rng(1).dirichlet(np.ones(losses.shape[0]), size=3)
+    known, _ = TableSource(LossTable(losses, sample_weight=weight), None).answer(
+        weights, np.array([0.0, 0.05, 1.0]), float64_scores=True, hessians=3
+    )
+    answers = run_group(tmp_path, size, "one_pass", kind)
+    for answer in answers:
+        assert shared(answer) == shared(answers[0])
+        np.testing.assert_allclose(answer["value"], known.value, rtol=1e-12)
+        np.testing.assert_allclose(answer["gradient"], known.gradient, rtol=1e-12)
+        np.testing.assert_allclose(answer["hessian"], known.hessian, rtol=1e-10, atol=1e-13)
+        assert answer["bytes_read"] == losses.nbytes
+        # one frame to agree on float64, and one message of K (1 + L + L L) numbers and the bytes read
+        numbers = 2 * FRAME + max(0, 3 * (1 + 5 + 25) + 1 - (FRAME - 2))
+        assert answer["communicated"] == 8 * numbers * (size - 1)
+
+
+def test_a_large_core_stays_sharded(tmp_path):
+    answers = run_group(tmp_path, 2, "large_core")
+    losses = np.concatenate([np.load(tmp_path / f"large-{rank}.npy") for rank in range(2)], axis=1)
+    assert all(shared(answer) == shared(answers[0]) for answer in answers)
+    assert_certificate(Together(answers, 0.0, [0, 6000, 12000]), losses, tol=1e-9)
+    assert answers[0]["communicated"]["master"] < losses.nbytes / 10
+    mixed = [strategy_from_dict(answer["attack"]) for answer in answers]
+    assert all(attack.sample.size <= 6000 + 4 for attack in mixed)
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.3])
+def test_ragged_parts_with_priors_and_temperatures(temperature, tmp_path):
+    answers = run_group(tmp_path, 2, "ragged_with_priors", str(temperature))
+    assert all(shared(answer) == shared(answers[0]) for answer in answers)
+    game = np.load(tmp_path / "game.npz")
+    own = {"row_offsets": game["offsets"], "attack_prior": game["prior"]}
+    level = game["level"] if temperature else 0.0
+    alone = fit_mixture(game["losses"], **own, temperature=level)
+    assert abs(answers[0]["value"] - alone.value) <= 2e-6 * alone.value
+    if not temperature:
+        assert_certificate(Together(answers, 0.0, [0, 150, 300]), game["losses"], **own, tol=1e-6)
+
+
+def test_parts_in_files(tmp_path):
+    losses, _ = whole_game()
+    answers = run_group(tmp_path, 2, "streamed")
+    assert all(shared(answer) == shared(answers[0]) for answer in answers)
+    assert_certificate(Together(answers, 0.0, cuts("even", 2, 1300)), losses, tol=1e-6)
+    assert answers[0]["bytes_read"] == answers[0]["passes"] * losses.nbytes
+
+
+def test_a_killed_group_goes_on_from_files_that_differ_by_a_pass(tmp_path):
+    losses, _ = whole_game()
+    answers = run_group(tmp_path, 2, "continued")
+    assert all(shared(answer) == shared(answers[0]) for answer in answers)
+    assert_certificate(Together(answers, 0.0, cuts("even", 2, 1300)), losses, tol=1e-9)
+
+
+def test_a_callback_of_one_process_stops_all(tmp_path):
+    answers = run_group(tmp_path, 2, "stopped_by_one")
+    assert all(shared(answer) == shared(answers[0]) for answer in answers)
+    assert answers[0]["status"] == "STOPPED_BY_CALLBACK"
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        ("classifiers", "`n_classifiers` must be the same on all processes"),
+        ("dtype", "`dtype` must be the same"),
+        ("tol", "`tol` must be the same"),
+        ("temperature", "`temperature` must be the same"),
+    ],
+)
+def test_processes_that_disagree_are_named(how, message, tmp_path):
+    answers = run_group(tmp_path, 2, "fail_somehow", how)
+    for answer in answers:
+        assert answer["error"] == "DisagreementError"
+        assert message in answer["message"]
+        assert "rank 0 has" in answer["message"]
+        assert "rank 1 has" in answer["message"]
+
+
+@pytest.mark.parametrize(
+    ("how", "error", "message"),
+    [
+        ("nan", "ValueError", "nan at classifier 2, sample 5, attack 3"),
+        ("bad argument", "ValueError", "`threads` must be an integer >= 1"),
+        ("callback", "ZeroDivisionError", "division by zero"),
+    ],
+)
+def test_the_error_of_one_process_reaches_all(how, error, message, tmp_path):
+    answers = run_group(tmp_path, 2, "fail_somehow", how)
+    assert answers[1]["error"] == error
+    assert message in answers[1]["message"]
+    assert answers[0]["error"] == "GroupError"
+    assert f"rank 1: {error}" in answers[0]["message"]
+    assert message in answers[0]["message"]
+
+
+@pytest.mark.parametrize("size", [2, 4])
+def test_a_process_that_dies_ends_the_others(size, tmp_path):
+    answers = run_group(tmp_path, size, "fail_somehow", "dies")
+    assert answers[-1] is None
+    for answer in answers[:-1]:
+        assert answer["error"] == "GroupError"
+        assert "died or timed out" in answer["message"]
+        assert answer["seconds"] < 30
+
+
+def test_a_process_that_hangs_ends_the_others_by_the_timeout(tmp_path):
+    """The group's timeout is 6 s; the process sleeps for a minute, and is killed."""
+    with pytest.raises(subprocess.TimeoutExpired):
+        run_group(tmp_path, 2, "fail_somehow", "hangs", timeout=20)
+    answer = json.loads((tmp_path / "0.json").read_text())
+    assert answer["error"] == "GroupError"
+    assert answer["seconds"] < 20
