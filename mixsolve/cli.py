@@ -260,10 +260,13 @@ def _fit(arguments: argparse.Namespace) -> int:
     from mixsolve.file_stream import FileStream
     from mixsolve.fit import fit_mixture
     from mixsolve.progress_bar import ProgressBar
-    from mixsolve.results import Status
 
     if arguments.out is not None and not Path(arguments.out).resolve().parent.is_dir():
         raise ValueError(f"`--out` must lie in an existing folder; got {arguments.out}")
+    if "RANK" in os.environ and "WORLD_SIZE" in os.environ:
+        from mixsolve.group_fit import fit_in_group
+
+        return _report(arguments, fit_in_group(arguments, _extras(arguments), _size(arguments.memory_limit)))
     table = _table(arguments)
     show = sys.stderr.isatty() and not (arguments.quiet or arguments.verbose)
     bar = ProgressBar(sys.stderr, table if isinstance(table, FileStream) else None) if show else None
@@ -280,6 +283,15 @@ def _fit(arguments: argparse.Namespace) -> int:
             memory_limit=_size(arguments.memory_limit),
             checkpoint=arguments.checkpoint,
         )
+    return _report(arguments, result)
+
+
+def _report(arguments: argparse.Namespace, result: MixtureResult | None) -> int:
+    """Print and save a result; of a group's processes the first one has it."""
+    from mixsolve.results import Status
+
+    if result is None:
+        return SOLVED
     if not arguments.quiet:
         print(_describe(result))
     if arguments.out is not None:

@@ -44,7 +44,9 @@ class GroupReducer:
         import torch.distributed as torch_distributed
 
         if not torch_distributed.is_available() or not torch_distributed.is_initialized():
-            raise ValueError("`group` must be a process group of torch.distributed, initialised beforehand")
+            raise ValueError(
+                f"`group` must be a process group of torch.distributed, initialised beforehand; got {group!r}"
+            )
         try:
             self.rank = int(torch_distributed.get_rank(group))
             self.size = int(torch_distributed.get_world_size(group))

@@ -1,6 +1,7 @@
-"""What the processes of tests/test_distributed.py do: ``python -m tests.group_jobs JOB RANK SIZE FOLDER``.
+"""What the processes of tests/test_distributed.py do: ``python -m tests.group_jobs RANK SIZE FOLDER JOBS``.
 
-Every process writes what it found to ``FOLDER/RANK.json``, or the error that it met.
+JOBS is a JSON list of jobs with their arguments, done one after the other by the same group. Every process writes what
+it found to ``FOLDER/RANK.json``, or the error that it met.
 """
 
 import json
@@ -115,7 +116,9 @@ def ragged_with_priors(rank, size, folder, temperature):
         temperature=level[first:last] if float(temperature) else 0.0,
         group=torch_distributed.group.WORLD,
     )
-    np.savez(Path(folder) / "game.npz", losses=losses, offsets=offsets, prior=prior, level=level)
+    np.savez(
+        Path(folder) / f"game-{temperature}.npz", losses=losses, offsets=offsets, prior=prior, level=level
+    )
     return described(found)
 
 
@@ -175,13 +178,22 @@ def fail_somehow(rank, size, folder, how):
         elif how == "dies":
             options["callback"] = lambda progress: os._exit(7)
         elif how == "hangs":
-            options["callback"] = lambda progress: time.sleep(60)
+            options["callback"] = lambda progress: time.sleep(12)
         elif how == "callback":
             options["callback"] = lambda progress: 1 / 0
     return described(fit_mixture(losses, **options))
 
 
-def main(job, rank, size, folder, *arguments):
+def done(job, rank, size, folder, arguments):
+    begun = time.monotonic()
+    try:
+        found = globals()[job](rank, size, folder, *arguments)
+    except Exception as error:
+        found = {"error": type(error).__name__, "message": str(error)}
+    return {**found, "seconds": time.monotonic() - begun}
+
+
+def main(rank, size, folder, jobs):
     torch.set_num_threads(1)
     rank, size = int(rank), int(size)
     torch_distributed.init_process_group(
@@ -189,14 +201,9 @@ def main(job, rank, size, folder, *arguments):
         init_method=f"file://{folder}/store",
         rank=rank,
         world_size=size,
-        timeout=timedelta(seconds=6 if "hangs" in arguments else 60),
+        timeout=timedelta(seconds=6 if "hangs" in jobs else 60),
     )
-    begun = time.monotonic()
-    try:
-        found = globals()[job](rank, size, folder, *arguments)
-    except Exception as error:
-        found = {"error": type(error).__name__, "message": str(error)}
-    found["seconds"] = time.monotonic() - begun
+    found = [done(job, rank, size, folder, arguments) for job, *arguments in json.loads(jobs)]
     (Path(folder) / f"{rank}.json").write_text(json.dumps(found))
     os._exit(0)  # a group with a dead member cannot always be taken down
 

@@ -136,7 +136,7 @@ def test_the_log_shows_the_rows_that_a_programme_holds(capsys):
     assert f"| {result.statistics.compressed_rows:>10} |" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("name", ["proxy", "group"])
+@pytest.mark.parametrize("name", ["proxy"])
 def test_what_is_not_available_yet_says_so(name):
     with pytest.raises(NotImplementedError, match=f"`{name}` is not available yet and must be None; got 1"):
         fit_mixture(np.ones((2, 2, 2)), **{name: 1})
