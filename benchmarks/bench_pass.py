@@ -8,9 +8,6 @@
 - four queries in one pass: at most 1.5 of one query (10 classifiers);
 - float16 and bfloat16: at most 1.35 of reading their bytes, 1.6 times as fast as float32 (10 classifiers);
 - at least 2.5 times as fast as the best peer at 10 classifiers, 1.5 times at 128.
-
-The rows of a pass also hold ``ratio_from_cache``: its time over a small table that stays in the shared cache, to that
-of reading as many bytes of the large one. Where it is close to the ratio itself, arithmetic decides and not memory.
 """
 
 from __future__ import annotations
@@ -49,8 +46,6 @@ class Settings:
 
     n_bytes: int = 1 << 30
     peer_bytes: int = 1 << 28
-    cached_bytes: int = 1 << 23
-    """Of a float32 table that fits the cache which the cores share, beside the rest that is there."""
     rounds: int = 15
     threads: int = cores()
     classifiers: tuple[int, ...] = tuple(READ_LIMITS)
@@ -59,43 +54,22 @@ class Settings:
     peers: tuple[str, ...] = peers.PEERS
 
 
-def against_reading(
-    report: Report, subject: Subject, name: str, limit: float | None, settings: Settings
-) -> None:
+def against_reading(report: Report, subject: Subject, name: str, limit: float | None, rounds: int) -> None:
     """Rows ``smoothed/<name>`` and ``worst_case/<name>``: read and pass in turn, and the ratio of each pair."""
     errors = subject.verify()
     read = reading.native_reading(subject.planes, subject.threads)
-    small = subject.resized(settings.cached_bytes)
-    larger = subject.table.nbytes / small.table.nbytes
-    for function, attribute in {"smoothed": "smoothed", "worst_case": "worst"}.items():
-        actions = {"read": read, "pass": clocked(getattr(subject, attribute))}
-        seconds = interleaved({**actions, "cached": repeated(getattr(small, attribute))}, settings.rounds)
-        cached = larger * seconds.pop("cached")
+    functions: dict[str, Callable[[], object]] = {"smoothed": subject.smoothed, "worst_case": subject.worst}
+    for function, action in functions.items():
+        seconds = interleaved({"read": read, "pass": clocked(action)}, rounds)
         ratio = Spread.of(seconds["pass"] / seconds["read"])
         bars = [] if limit is None else [Bar("ratio to reading", "at most", limit, ratio.median)]
         speeds = {
             f"{key}_gb_per_s": Spread.of(subject.table.nbytes / taken / 1e9) for key, taken in seconds.items()
         }
         report.add(
-            f"{function}/{name}",
-            bars=bars,
-            **subject.describe(),
-            **errors,
-            ratio_to_reading=ratio,
-            ratio_from_cache=Spread.of(cached / seconds["read"]),
-            **speeds,
+            f"{function}/{name}", bars=bars, **subject.describe(), **errors, ratio_to_reading=ratio, **speeds
         )
         say(f"{function}/{name}: {ratio.median:.3f} of reading at {speeds['read_gb_per_s'].median:.1f} GB/s")
-
-
-def repeated(action: Callable[[], object]) -> Callable[[], float]:
-    """Seconds of a second call: the first one brings the table into the caches."""
-
-    def second() -> float:
-        action()
-        return clocked(action)()
-
-    return second
 
 
 def bench_float32(report: Report, settings: Settings) -> None:
@@ -104,12 +78,12 @@ def bench_float32(report: Report, settings: Settings) -> None:
         subject = Subject.of(n_classifiers, n_attacks, settings.n_bytes, settings.threads)
         if not report.rows:
             reading.add_reading_row(report, subject.planes, settings.threads, settings.rounds)
-        against_reading(report, subject, f"float32/{n_classifiers}x{n_attacks}", limit, settings)
+        against_reading(report, subject, f"float32/{n_classifiers}x{n_attacks}", limit, settings.rounds)
 
 
 def bench_float64(report: Report, settings: Settings) -> None:
     subject = Subject.of(10, 500, settings.n_bytes, settings.threads, np.float64)
-    against_reading(report, subject, "float64/10x500", None, settings)
+    against_reading(report, subject, "float64/10x500", None, settings.rounds)
 
 
 def bench_queries(report: Report, settings: Settings) -> None:
@@ -147,7 +121,7 @@ def bench_halves(report: Report, settings: Settings) -> None:
         for storage in (np.float16, ml_dtypes.bfloat16):
             half = Subject.of(10, n_attacks, 2 * settings.n_bytes, settings.threads, storage)
             name = f"{half.table.storage.name.lower()}/10x{n_attacks}"
-            against_reading(report, half, name, HALF_READ_LIMIT, settings)
+            against_reading(report, half, name, HALF_READ_LIMIT, settings.rounds)
             for function in ("smoothed", "worst"):
                 actions = {
                     "single": clocked(getattr(single, function)),

@@ -47,13 +47,6 @@ class Subject:
             threads,
         )
 
-    def resized(self, n_bytes: int) -> Subject:
-        """The same of about another size as float32."""
-        _, n_samples, n_attacks = self.planes.shape
-        kept = max(1, min(n_samples, round(n_bytes / (4 * len(self.planes) * n_attacks))))
-        planes = np.ascontiguousarray(self.planes[:, :kept])
-        return Subject(LossTable(planes), planes, self.weights, self.block, self.threads)
-
     def smoothed(self) -> object:
         return smoothed_value_and_grad(self.table, self.weights, TEMPERATURE, threads=self.threads)
 
