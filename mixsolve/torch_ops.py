@@ -7,7 +7,11 @@ tensor of the table's size in between. They are custom operations to torch: `tor
 from typing import Any
 
 import numpy as np
-import torch
+
+try:
+    import torch
+except ImportError as error:
+    raise ImportError("mixsolve.torch_ops needs torch: pip install mixsolve[torch]") from error
 from torch import Tensor
 
 from mixsolve.passes import loss_gradient, run_pass

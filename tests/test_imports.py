@@ -146,3 +146,12 @@ def test_type_checkers_see_what_is_loaded():
     }
     assert typed == mixsolve._HOME
     assert set(mixsolve.__all__) == {*typed, "__version__"}
+
+
+@pytest.mark.parametrize("module", ["torch_ops", "neural"])
+def test_without_torch_the_extra_is_named(module):
+    """None in sys.modules is what Python itself takes for "this module cannot be imported"."""
+    code = f"import sys; sys.modules['torch'] = None\nimport mixsolve.{module}"
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    expected = f"ImportError: mixsolve.{module} needs torch: pip install mixsolve[torch]"
+    assert ended.stderr.strip().endswith(expected)
