@@ -34,9 +34,17 @@ def check_memory_limit(memory_limit: Any) -> int:
     """
     if memory_limit is not None:
         return check_integer("memory_limit", memory_limit, 1)
-    with open("/proc/meminfo", encoding="ascii") as file:
-        free = {line.split(":")[0]: int(line.split()[1]) for line in file}
-    return free["MemAvailable"] * 1024 // FREE_PART
+    return _free_memory() // FREE_PART
+
+
+def _free_memory() -> int:
+    """Bytes that programs may still take; all there are where the system does not tell."""
+    try:
+        with open("/proc/meminfo", encoding="ascii") as file:
+            lines = {line.split(":")[0]: int(line.split()[1]) for line in file}
+    except FileNotFoundError:  # not Linux
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return lines["MemAvailable"] * 1024
 
 
 def is_stream(losses: Any) -> bool:
