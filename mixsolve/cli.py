@@ -1,4 +1,4 @@
-"""The command line: ``mixsolve demo``, ``fit``, ``verify`` and ``info``."""
+"""The command line: ``mixsolve demo``, ``fit``, ``verify``, ``train``, ``evaluate`` and ``info``."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mixsolve import neural_cli
 from mixsolve.documents import AlteredDocumentError
 
 if TYPE_CHECKING:
@@ -75,6 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_demo(commands)
     _add_fit(commands)
     _add_verify(commands)
+    _add_neural(commands)
     _add_info(commands)
     return parser
 
@@ -163,6 +165,15 @@ def _add_verify(commands: Any) -> None:
     parser.add_argument("result", metavar="RESULT", help="file written by `mixsolve fit --out`")
     _add_table(parser)
     parser.add_argument("--quiet", action="store_true", help="print nothing")
+
+
+def _add_neural(commands: Any) -> None:
+    summary = "train a mixture of networks against attacks on the mixture"
+    neural_cli.add_train(_add_command(commands, "train", neural_cli.train, summary, neural_cli.TRAIN_DETAILS))
+    summary = "attack a trained mixture, and report what it is worth"
+    neural_cli.add_evaluate(
+        _add_command(commands, "evaluate", neural_cli.evaluate, summary, neural_cli.EVALUATE_DETAILS)
+    )
 
 
 def _add_info(commands: Any) -> None:

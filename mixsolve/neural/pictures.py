@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mixsolve.neural.logs import EpochRow
@@ -46,6 +48,17 @@ def plot_training(runs: Mapping[str, Sequence[EpochRow]]) -> Figure:
     if len(runs) > 1:
         panels[1].legend(loc="lower right", frameon=False)
     return figure
+
+
+def draw_runs(folder: Path) -> None:
+    """Write the curves of all runs in a training's folder to ``training.png``, where matplotlib is installed."""
+    if find_spec("matplotlib") is None:
+        return
+    runs = {}
+    for log in sorted(folder.glob("run-*/log.jsonl")):
+        lines = log.read_text(encoding="ascii").splitlines()
+        runs[log.parent.name.replace("-", " ")] = [EpochRow.from_json(line) for line in lines]
+    plot_training(runs).savefig(folder / "training.png")
 
 
 def plot_report(report: EvaluationReport) -> Figure:

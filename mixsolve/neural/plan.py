@@ -119,6 +119,15 @@ class WeightPhase:
     """None: exactly. ``Fista()`` or ``OracleSubgradient(25)`` go the paper's ways, from the present weights."""
     temperature: float = 0.0
     """Of the game; 1e-3 in the paper's regularised variant."""
+    least: float = 0.5
+    """Until the last phase, every member is given this share of a uniform weight, whatever the solution says: one of
+    weight 0 would never be attacked, and so never trained against attacks on itself, and could not come back."""
+
+    def __post_init__(self) -> None:
+        check_integer("samples", self.samples, 1)
+        check_integer("mixtures", self.mixtures, 0)
+        if not 0 <= self.least <= 1:
+            raise ValueError(f"`least` must lie in [0, 1]; got {self.least!r}")
 
 
 @dataclass(frozen=True)

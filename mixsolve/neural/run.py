@@ -85,7 +85,13 @@ class Run:
                 key = mixed(PHASE, self.update)
                 phases.append(
                     find_weights(
-                        self.mixture, self.batches, self.plan, self.plan.weights, key, self.processes
+                        self.mixture,
+                        self.batches,
+                        self.plan,
+                        self.plan.weights,
+                        key,
+                        self.processes,
+                        last=finished,
                     )
                 )
         updated = time.perf_counter()

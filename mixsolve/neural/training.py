@@ -15,7 +15,9 @@ from mixsolve.neural.checkpoint import read_checkpoint
 from mixsolve.neural.logs import EpochRow
 from mixsolve.neural.mixture import Mixture
 from mixsolve.neural.noise import mixed
+from mixsolve.neural.pictures import draw_runs
 from mixsolve.neural.plan import TrainingPlan
+from mixsolve.neural.processes import Processes
 from mixsolve.neural.run import CHECKPOINT, Progress, Run
 
 Members = Sequence[nn.Module] | Callable[[int], Sequence[nn.Module]]
@@ -87,6 +89,8 @@ def train_mixture(
         with torch.random.fork_rng(devices=sorted({d.index for d in devices})):
             run.train(progress)
         outcomes.append(_result(run, number))
+    if plan.folder is not None and Processes.current().is_first:
+        draw_runs(Path(plan.folder))
     return max(outcomes, key=lambda outcome: outcome.score) if plan.runs > 1 else outcomes[0]
 
 

@@ -45,17 +45,26 @@ class PhaseOutcome:
 
 
 def find_weights(
-    mixture: Mixture, batches: Batches, plan: TrainingPlan, phase: WeightPhase, key: int, processes: Processes
+    mixture: Mixture,
+    batches: Batches,
+    plan: TrainingPlan,
+    phase: WeightPhase,
+    key: int,
+    processes: Processes,
+    *,
+    last: bool = True,
 ) -> PhaseOutcome:
     """Pool attack points on the parameters as they are, solve the game, and set the weights.
 
-    Every process attacks its share of the samples; the first one solves.
+    Every process attacks its share of the samples, and all solve the same game; the first one's weights count. Before
+    the last phase they are drawn towards the uniform ones as far as `phase.least` says.
     """
     started = time.perf_counter()
     losses = _pool(mixture, batches, plan, phase, key, processes)
     pooled = time.perf_counter()
     result = solve_pool(losses.numpy(), phase, mixture.weights.cpu().numpy())
-    mixture.reweigh(processes.from_first(torch.from_numpy(result.weights.copy()).to(mixture.weights.device)))
+    weights = result.weights if last else (1 - phase.least) * result.weights + phase.least / mixture.n_members
+    mixture.reweigh(processes.from_first(torch.tensor(weights, device=mixture.weights.device)))
     solved = time.perf_counter()
     _, samples, points = losses.shape
     return PhaseOutcome(result, samples, points, pooled - started, solved - pooled)

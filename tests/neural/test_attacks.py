@@ -98,9 +98,20 @@ def test_samples_drop_out_once_nobody_is_right():
     # the clean look, ten steps and a last look for the others
     assert found.looks == 40 + 11 * int((~lost).sum())
     assert PGD(10, keep=Keep.LAST).run(mixture, x, wrong, tiny, noise).looks == 400
-    everything = APGD(10).run(mixture, x[lost], wrong[lost], tiny, Noise(0, torch.arange(int(lost.sum()))))
-    assert everything.looks == int(lost.sum())
-    assert torch.equal(everything.points, x[lost])
+
+
+@pytest.mark.parametrize(
+    "attack", [PGD(4), APGD(4), ARC(2), LatticeClimber(4), Union((PGD(4), ARC(2)))], ids=repr
+)
+def test_a_batch_that_is_lost_already_costs_one_look(attack):
+    mixture = mixture_of_nets(2)
+    x, y = batch(mixture, 40)
+    lost = mixture.fraction(x, (y + 1) % 4) == 0
+    n_lost = int(lost.sum())
+    assert n_lost > 0
+    found = attack.run(mixture, x[lost], (y[lost] + 1) % 4, Budget(), Noise(0, torch.arange(n_lost)))
+    assert found.looks == n_lost
+    assert torch.equal(found.points, x[lost])
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])

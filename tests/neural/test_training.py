@@ -209,6 +209,7 @@ def test_what_a_run_writes(tmp_path):
     ]
     for path in folder.glob("*.pt"):
         torch.load(path, weights_only=True)
+    assert (tmp_path / "training.png").stat().st_size > 10_000
     for path in (tmp_path, folder, folder / f"best-{result.epoch:05d}.pt"):
         assert_same_state(load_mixture(networks(), path).state_dict(), result.mixture.state_dict())
     again = train_mixture(networks(), data(), plan(tmp_path), progress=seen.append)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import math
 import os
 import struct
 import zlib
@@ -83,6 +84,6 @@ def read_idx(path: Path, dimensions: int) -> npt.NDArray[np.uint8]:
     if len(content) < header or content[:4] != bytes((0, 0, _UNSIGNED_BYTE, dimensions)):
         raise ValueError(f"{required}; it begins with {content[:4].hex() or 'nothing'}")
     shape = struct.unpack(f">{dimensions}I", content[4:header])
-    if len(content) - header != int(np.prod(shape, dtype=np.int64)):
+    if len(content) - header != math.prod(shape):
         raise ValueError(f"{required}; it says shape {shape}, and holds {len(content) - header} bytes")
     return np.frombuffer(content, dtype=np.uint8, offset=header).reshape(shape)

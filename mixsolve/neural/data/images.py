@@ -55,7 +55,7 @@ class Images(Dataset[tuple[Tensor, Tensor]]):
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
         return self.pixels[index].float() / self.highest, self.labels[index]
 
-    def batch(self, indices: Tensor) -> tuple[Tensor, Tensor]:
+    def batch(self, indices: Tensor | slice) -> tuple[Tensor, Tensor]:
         """Pixels in [0, 1], float32 (n, channels, height, width), and labels (n,) of some images."""
         return self.pixels[indices].float() / self.highest, self.labels[indices]
 
@@ -74,5 +74,5 @@ class Images(Dataset[tuple[Tensor, Tensor]]):
     ) -> Images:
         """From arrays: pixels (n, channels, height, width) or (n, height, width), labels (n,)."""
         shaped = pixels[:, None] if pixels.ndim == 3 else pixels
-        bytes_ = torch.from_numpy(np.ascontiguousarray(shaped))
+        bytes_ = torch.from_numpy(np.array(shaped, order="C"))
         return cls(bytes_, torch.from_numpy(labels.astype(np.int64)), n_classes, name, highest)
