@@ -47,7 +47,7 @@ struct Table {
           row_offsets(std::move(offsets)),
           sample_weight(std::move(weight)),
           attack_prior(std::move(prior)) {
-        require(storage >= 0 && storage <= static_cast<int>(mixsolve::kByteStorage), "unknown storage type");
+        require(storage >= 0 && storage <= static_cast<int>(Storage::kUInt8), "unknown storage type");
         view.storage = static_cast<Storage>(storage);
         require(losses.itemsize() == mixsolve::item_size(view.storage),
                 "the array's items do not fit its storage type");
@@ -196,7 +196,6 @@ py::dict run_pass(const Table& table, Doubles weights, Doubles temperature, int 
     Arguments a{std::move(weights), std::move(temperature), Integers(), !samples.is_none(), hessians};
     if (a.has_samples) a.samples = samples.cast<Integers>();
     check_arguments(table.view, a);
-    require(table.view.storage != mixsolve::kByteStorage, "a pass reads no bytes");
     const py::ssize_t n_queries = a.weights.shape(0), n_classifiers = table.view.n_classifiers;
     const py::ssize_t n = a.has_samples ? a.samples.size() : table.view.n_samples;
 
@@ -251,7 +250,7 @@ py::dict run_pass(const Table& table, Doubles weights, Doubles temperature, int 
 bool loss_gradient(const Table& table, Doubles weights, Doubles temperature, double scale, py::array gradient,
                    bool float64_scores, int threads, std::shared_ptr<CancelToken> cancel) {
     const LossTable& view = table.view;
-    require(view.storage != mixsolve::kByteStorage, "a pass reads no bytes");
+    require(view.storage != Storage::kUInt8, "bytes have no gradient");
     require(weights.ndim() == 1 && weights.size() == view.n_classifiers, "weights must have shape (n_classifiers,)");
     require(temperature.ndim() == 1 && (temperature.size() == 1 || temperature.size() == view.n_samples),
             "temperature must have shape (1,) or (n_samples,)");

@@ -8,16 +8,16 @@
 namespace mixsolve {
 
 // The numbers are shared with `mixsolve.table.Storage` and never change.
-enum class Storage : int { kFloat64 = 0, kFloat32 = 1, kFloat16 = 2, kBFloat16 = 3 };
-
-// Losses of one byte, bool among them, which only the functions of 0/1 losses read; a pass takes no such table.
-constexpr Storage kByteStorage = static_cast<Storage>(4);
+enum class Storage : int { kFloat64 = 0, kFloat32 = 1, kFloat16 = 2, kBFloat16 = 3, kUInt8 = 4 };
 
 struct Float16 {
     uint16_t bits;
 };
 struct BFloat16 {
     uint16_t bits;
+};
+struct UInt8 {  // bool among them
+    uint8_t bits;
 };
 
 MIXSOLVE_HOST_DEVICE inline int64_t item_size(Storage storage) {
@@ -26,8 +26,10 @@ MIXSOLVE_HOST_DEVICE inline int64_t item_size(Storage storage) {
             return 8;
         case Storage::kFloat32:
             return 4;
+        case Storage::kUInt8:
+            return 1;
         default:
-            return storage == kByteStorage ? 1 : 2;
+            return 2;
     }
 }
 

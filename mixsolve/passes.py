@@ -6,7 +6,7 @@ Everything above asks through `run_pass` and never names a device; what a pass c
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -113,6 +113,8 @@ def run_pass(
     query_temperature = _usable(
         np.broadcast_to(temperature, (query_weights.shape[0],)) if np.ndim(temperature) == 0 else temperature
     )
+    if table.is_affine:  # asked of the numbers that are stored
+        query_temperature = _usable(query_temperature / table.scale)
     want = _native.PER_SAMPLE * per_sample + _native.BEST_ATTACK * best_attack + _native.BEST_ROW * best_row
     listed = None if samples is None else np.ascontiguousarray(samples, dtype=np.int64)
     float64 = float64_scores or _needs_float64(query_weights, query_temperature)
@@ -139,7 +141,7 @@ def run_pass(
             raise ValueError(
                 "`losses` and `weights` are so large that sums overflow float64; rescale the losses"
             )
-    return PassAnswer(
+    answered = PassAnswer(
         value=found["value"],
         gradient=found["gradient"],
         per_sample=found.get("per_sample"),
@@ -148,6 +150,34 @@ def run_pass(
         bytes_read=found["bytes_read"],
         hessian=found.get("hessian"),
     )
+    return _as_losses(answered, table, query_weights, listed) if table.is_affine else answered
+
+
+def _as_losses(
+    answer: PassAnswer, table: LossTable, weights: NDArray[np.float64], listed: NDArray[np.int64] | None
+) -> PassAnswer:
+    """The answer about losses ``scale * x + offset`` from the one about the stored numbers x."""
+    scale, offset = table.scale, table.offset
+    mass = 1.0 if listed is None else float(table.sample_weight[listed].sum())
+    total = weights.sum(axis=1)
+
+    def scaled(numbers: NDArray[np.float64] | None, shift: Any = 0.0) -> NDArray[np.float64] | None:
+        return None if numbers is None else scale * numbers + shift
+
+    return replace(
+        answer,
+        value=scale * answer.value + offset * mass * total,
+        gradient=scale * answer.gradient + offset * mass,
+        per_sample=scaled(answer.per_sample, offset * total[:, None]),
+        best_row=scaled(answer.best_row, offset),
+        hessian=scaled(answer.hessian),
+    )
+
+
+def loss_range(table: LossTable, threads: int | None = None) -> tuple[float, float]:
+    """Smallest and largest loss, by one read."""
+    low, high = _native.extremes(table.native, threads or 0)
+    return table.scale * low + table.offset, table.scale * high + table.offset
 
 
 def loss_gradient(

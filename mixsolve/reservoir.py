@@ -103,7 +103,15 @@ def _joined(held: list[_Held]) -> LossTable:
     counts = np.concatenate([piece.table.attack_counts for piece in held])
     n_classifiers = held[0].table.n_classifiers
     losses = np.concatenate([piece.table.array.reshape(n_classifiers, -1) for piece in held], axis=1)
-    share = np.concatenate([piece.share for piece in held])
+    offsets = None
     if np.ptp(counts) == 0:
-        return LossTable(losses.reshape(n_classifiers, counts.size, -1), sample_weight=share)
-    return LossTable(losses, row_offsets=np.concatenate([[0], np.cumsum(counts)]), sample_weight=share)
+        losses = losses.reshape(n_classifiers, counts.size, -1)
+    else:
+        offsets = np.concatenate([[0], np.cumsum(counts)])
+    return LossTable(
+        losses,
+        row_offsets=offsets,
+        sample_weight=np.concatenate([piece.share for piece in held]),
+        scale=held[0].table.scale,
+        offset=held[0].table.offset,
+    )

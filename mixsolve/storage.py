@@ -24,15 +24,12 @@ class Storage(IntEnum):
     FLOAT32 = 1
     FLOAT16 = 2
     BFLOAT16 = 3
+    UINT8 = 4
 
     @property
     def itemsize(self) -> int:
         """Bytes per loss."""
-        return (8, 4, 2, 2)[self]
-
-
-BYTES = 4
-"""What `csrc/loss_table.h` calls losses of one byte, which passes do not read but the functions of 0/1 losses do."""
+        return (8, 4, 2, 2, 1)[self]
 
 
 def view_losses(losses: Any) -> tuple[NDArray[Any], Storage | None]:
@@ -48,7 +45,7 @@ def view_losses(losses: Any) -> tuple[NDArray[Any], Storage | None]:
     array : ndarray
         bfloat16 as its bits in uint16.
     storage : Storage or None
-        None for bool and integers, which need a conversion.
+        None for bool and integers, which need a conversion unless they are of one byte without a sign.
 
     Raises
     ------
@@ -120,18 +117,18 @@ def make_readable(
     return array, storage
 
 
-def as_bytes(array: NDArray[Any], scale: float = 1.0, offset: float = 0.0) -> NDArray[Any] | None:
-    """bool and uint8 losses in rows that are contiguous, to be converted only when a pass reads them; else None.
+def as_bytes(array: NDArray[Any], scale: float = 1.0) -> NDArray[np.uint8] | None:
+    """bool and uint8 losses as bytes, in rows that are contiguous; None for others.
 
     Parameters
     ----------
     array : ndarray, (n_classifiers, ...)
-    scale, offset : float
-        None is returned unless they are 1 and 0.
+    scale : float
+        Of the losses; None is returned unless it is positive, for only then more is worse in bytes, too.
     """
-    if array.dtype not in (np.bool_, np.uint8) or (scale, offset) != (1.0, 0.0):
+    if array.dtype not in (np.bool_, np.uint8) or not 0 < scale < math.inf:
         return None
-    held = _with_contiguous_rows(array).view()
+    held = _with_contiguous_rows(array).view(np.uint8)
     held.setflags(write=False)
     return held
 

@@ -19,7 +19,7 @@ from mixsolve.inputs import (
     prior_total,
     total_weight,
 )
-from mixsolve.storage import BYTES, Storage, as_bytes, make_readable, view_losses, widen
+from mixsolve.storage import Storage, as_bytes, make_readable, view_losses, widen
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -49,9 +49,8 @@ class LossTable:
     losses : array, (n_classifiers, n_samples, n_attacks), or (n_classifiers, n_rows) with `row_offsets`
         NumPy array (`numpy.memmap` included), or an object with ``__dlpack__`` in CPU memory such as a torch
         tensor. float64, float32, float16 and bfloat16 are read as stored, with any stride along classifiers
-        and samples, 0 and negative included; if attacks are not contiguous the array is copied once. bool and
-        integers are converted once: up to 16 bits to float32, wider ones to float64; bool and uint8 when the first
-        pass reads them, since 0/1 losses are compressed as they are.
+        and samples, 0 and negative included, and so are uint8 and bool, as bytes; if attacks are not contiguous the
+        array is copied once. Other integers are converted once: up to 16 bits to float32, wider ones to float64.
     row_offsets : array of int, (n_samples + 1,), optional
         Sample i owns the rows ``row_offsets[i]:row_offsets[i + 1]``, at least one.
     sample_weight : array, (n_samples,), optional
@@ -60,8 +59,8 @@ class LossTable:
         Positive; sums to 1 over the attacks of each sample within 1e-6, the rest of which is normalised away.
         Uniform by default.
     scale, offset : float
-        The losses are ``scale * losses + offset``; other values than 1 and 0 make a copy, in float64 for
-        float64 and wide integers, else in float32.
+        The losses are ``scale * losses + offset``. Bytes are read as they are where `scale` is positive; else other
+        values than 1 and 0 make a copy, in float64 for float64 and wide integers, in float32 for what is narrower.
 
     Attributes
     ----------
@@ -95,11 +94,13 @@ class LossTable:
     ) -> None:
         array, storage = view_losses(losses)
         check_loss_shape(array.shape, ragged=row_offsets is not None)
-        self._bytes = as_bytes(array, scale, offset)
-        if self._bytes is None:
+        self.scale, self.offset = 1.0, 0.0
+        held = as_bytes(array, scale)
+        if held is None or not np.isfinite(offset):
             self.array, self.storage = make_readable(array, storage, scale, offset)
         else:
-            self.storage = Storage.FLOAT32
+            self.array, self.storage = held, Storage.UINT8
+            self.scale, self.offset = float(scale), float(offset)
         self.n_classifiers = int(array.shape[0])
         self.n_rows = int(np.prod(array.shape[1:]))
         self.n_attacks: int | None = None
@@ -113,16 +114,50 @@ class LossTable:
         self.total_weight = total_weight(sample_weight, self.n_samples)
         self.attack_prior = check_attack_prior(attack_prior, array.shape[1:], self.row_offsets)
 
-    @cached_property
-    def array(self) -> NDArray[Any]:
-        """Set by `__init__`, but for losses of one byte: these are converted when it is first asked for."""
-        assert self._bytes is not None
-        return make_readable(self._bytes, None)[0]
+    array: NDArray[Any]
 
-    @property
-    def _held(self) -> NDArray[Any]:
-        """The losses as they are in memory now."""
-        return self.array if self._bytes is None or "array" in self.__dict__ else self._bytes
+    @classmethod
+    def quantise(cls, losses: Any, dtype: Any = np.uint8, **belongings: Any) -> tuple[LossTable, float]:
+        """A copy of the losses in 256 equal steps from the smallest to the largest, and what that costs.
+
+        Parameters
+        ----------
+        losses : array, (n_classifiers, n_samples, n_attacks), or (n_classifiers, n_rows) with `row_offsets`
+            Finite.
+        dtype : data type
+            uint8; or bool, with two steps, which is exact for losses of two values.
+        **belongings
+            `row_offsets`, `sample_weight` and `attack_prior` of the copy, as in `LossTable`.
+
+        Returns
+        -------
+        table : LossTable
+        delta : float
+            The largest difference between a loss and its copy: no value of a mixture is off by more.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If the type is another one, or a loss is not finite.
+        """
+        kind = np.dtype(dtype)
+        if kind not in (np.uint8, np.bool_):
+            raise TypeError(f"`dtype` must be uint8 or bool; got {kind}")
+        array, storage = view_losses(losses)
+        full, storage = make_readable(array, storage)
+        bounds = [(widen(plane, storage).min(), widen(plane, storage).max()) for plane in full]
+        low, high = float(min(bound[0] for bound in bounds)), float(max(bound[1] for bound in bounds))
+        if not (np.isfinite(low) and np.isfinite(high)):
+            raise ValueError(f"`losses` must be finite to be quantised; got losses from {low} to {high}")
+        scale = (high - low) / (255 if kind == np.uint8 else 1) or 1.0
+        codes = np.empty(full.shape, dtype=kind)
+        delta = 0.0
+        for plane, target in zip(full, codes, strict=True):
+            exact = widen(plane, storage)
+            steps = np.rint((exact - low) / scale)
+            target[...] = steps
+            delta = max(delta, float(np.abs(scale * steps + low - exact).max()))
+        return cls(codes, scale=scale, offset=low, **belongings), delta
 
     @cached_property
     def sample_weight(self) -> NDArray[np.float64]:
@@ -133,13 +168,13 @@ class LossTable:
 
     @property
     def nbytes(self) -> int:
-        """Bytes that one pass reads; of losses of one byte, as long as nobody had to convert them, one each."""
+        """Bytes that one pass reads."""
         return self.n_rows * self.n_classifiers * self.itemsize
 
     @property
     def itemsize(self) -> int:
-        """Bytes of a loss as it is in memory now."""
-        return int(self._held.dtype.itemsize)
+        """Bytes of a loss as it is stored."""
+        return int(self.array.dtype.itemsize)
 
     @property
     def attack_counts(self) -> NDArray[np.int64]:
@@ -160,22 +195,20 @@ class LossTable:
             self.array, int(self.storage), self.row_offsets, self._sample_weight, self.attack_prior
         )
 
-    @cached_property
-    def _native_bytes(self) -> Any:
-        assert self._bytes is not None
-        return _native.Table(
-            self._bytes.view(np.uint8), BYTES, self.row_offsets, self._sample_weight, self.attack_prior
-        )
+    @property
+    def is_affine(self) -> bool:
+        """Whether the losses are not the numbers that are stored, but ``scale * stored + offset``."""
+        return (self.scale, self.offset) != (1.0, 0.0)
 
     @property
     def holds_bytes(self) -> bool:
-        """Whether the losses are of one byte, and not converted yet."""
-        return self._bytes is not None and "array" not in self.__dict__
+        """Whether the losses are bytes as they are stored."""
+        return self.storage is Storage.UINT8 and not self.is_affine
 
-    @property
-    def native_sets(self) -> Any:
-        """The table as the compiled functions of 0/1 losses see it: those read bytes, too."""
-        return self._native_bytes if self.holds_bytes else self.native
+    def _widen(self, stored: NDArray[Any]) -> NDArray[np.float64]:
+        """Stored numbers as losses."""
+        wide = widen(stored, self.storage)
+        return self.scale * wide + self.offset if self.is_affine else wide
 
     def rows(self, sample: Any, attack: Any) -> NDArray[np.float64]:
         """Losses of the cited attacks, (n, n_classifiers).
@@ -193,10 +226,10 @@ class LossTable:
         samples, attacks = np.asarray(sample, dtype=np.int64), np.asarray(attack, dtype=np.int64)
         self._check_citation(samples, attacks)
         if self.row_offsets is None:
-            cited = self._held[:, samples, attacks]
+            cited = self.array[:, samples, attacks]
         else:
-            cited = self._held[:, self.row_offsets[samples] + attacks]
-        return np.ascontiguousarray(widen(cited, self.storage).T)
+            cited = self.array[:, self.row_offsets[samples] + attacks]
+        return np.ascontiguousarray(self._widen(cited).T)
 
     def prior_at(self, sample: Any, attack: Any) -> NDArray[np.float64]:
         """Normalised prior probability of the cited attacks, (n,)."""
@@ -225,7 +258,7 @@ class LossTable:
             where = slice(first, last)
         else:
             where = slice(self.row_offsets[first], self.row_offsets[last])
-        losses = widen(self._held[:, where], self.storage).reshape(self.n_classifiers, -1)
+        losses = self._widen(self.array[:, where]).reshape(self.n_classifiers, -1)
         if self.attack_prior is None:
             prior = np.repeat(1 / counts, counts)
         else:
@@ -237,14 +270,20 @@ class LossTable:
         """A compact copy of some samples without the prior; bfloat16 as float32, the others as they are stored."""
         counts = self.attack_counts[samples]
         if self.row_offsets is None:
-            losses, offsets = np.take(self._held, samples, axis=1), None
+            losses, offsets = np.take(self.array, samples, axis=1), None
         else:
             offsets = np.concatenate([[0], np.cumsum(counts)])
             within = np.arange(offsets[-1]) - np.repeat(offsets[:-1], counts)
-            losses = np.take(self._held, np.repeat(self.row_offsets[samples], counts) + within, axis=1)
+            losses = np.take(self.array, np.repeat(self.row_offsets[samples], counts) + within, axis=1)
         if self.storage is Storage.BFLOAT16:
             losses = widen(losses, self.storage).astype(np.float32)
-        return LossTable(losses, row_offsets=offsets, sample_weight=self.sample_weight[samples])
+        return LossTable(
+            losses,
+            row_offsets=offsets,
+            sample_weight=self.sample_weight[samples],
+            scale=self.scale,
+            offset=self.offset,
+        )
 
     def reweighted(self, sample_weight: NDArray[np.float64] | None) -> LossTable:
         """The same losses with other sample weights."""
@@ -264,7 +303,9 @@ class LossTable:
 
     def digest(self) -> str:
         """SHA-256 over shape, storage, losses, sample weights and prior, as hexadecimal digits."""
-        total = hashlib.sha256(f"{self.array.shape} {self.storage.name} {self.array.dtype.str}".encode())
+        total = hashlib.sha256(
+            f"{self.array.shape} {self.storage.name} {self.array.dtype.str} {self.scale!r} {self.offset!r}".encode()
+        )
         for plane in self.array:
             total.update(np.ascontiguousarray(plane).data)
         for part in (self.row_offsets, self.sample_weight, self.attack_prior):
@@ -279,9 +320,7 @@ class LossTable:
         )
 
     def __getstate__(self) -> dict[str, Any]:
-        return {
-            name: value for name, value in self.__dict__.items() if name not in ("native", "_native_bytes")
-        }
+        return {name: value for name, value in self.__dict__.items() if name != "native"}
 
     @cached_property
     def _prior_total(self) -> NDArray[np.float64]:

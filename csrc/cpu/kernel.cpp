@@ -278,6 +278,8 @@ const Kernel* kernel(Storage storage, bool float64_scores) {
             return float64_scores ? BlockKernel<double, Float16>::table() : BlockKernel<float, Float16>::table();
         case Storage::kBFloat16:
             return float64_scores ? BlockKernel<double, BFloat16>::table() : BlockKernel<float, BFloat16>::table();
+        case Storage::kUInt8:
+            return float64_scores ? BlockKernel<double, UInt8>::table() : BlockKernel<float, UInt8>::table();
     }
     return nullptr;
 }

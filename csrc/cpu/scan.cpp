@@ -90,6 +90,8 @@ void with_type_of(Storage storage, const Visit& visit) {
             return visit(Float16{});
         case Storage::kBFloat16:
             return visit(BFloat16{});
+        case Storage::kUInt8:
+            return visit(UInt8{});
     }
 }
 

@@ -120,6 +120,7 @@ MIXSOLVE_INLINE float to_float(Float16 h) {
     return bit_cast<float>(sign | bit_cast<uint32_t>(bit_cast<float>(rest << 13) * 5.192296858534828e33f));
 }
 MIXSOLVE_INLINE float to_float(BFloat16 b) { return bit_cast<float>(static_cast<uint32_t>(b.bits) << 16); }
+MIXSOLVE_INLINE float to_float(UInt8 b) { return static_cast<float>(b.bits); }
 MIXSOLVE_INLINE float to_float(float x) { return x; }
 MIXSOLVE_INLINE double to_float(double x) { return x; }
 
@@ -185,6 +186,29 @@ struct Loader<Score, Float16> {
     }
 };
 
+template <class Score>
+struct Loader<Score, UInt8> {
+    static MIXSOLVE_INLINE Vec<Score> full(const UInt8* from) {
+#if defined(__AVX512F__)
+        if constexpr (sizeof(Score) == 4) {
+            const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(from));
+            return bit_cast<Vec<Score>>(_mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(bytes)));
+        } else {
+            const __m128i bytes = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(from));
+            return bit_cast<Vec<Score>>(_mm512_cvtepi32_pd(_mm256_cvtepu8_epi32(bytes)));
+        }
+#elif defined(__AVX2__)
+        if constexpr (sizeof(Score) == 4) {
+            const __m128i bytes = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(from));
+            return bit_cast<Vec<Score>>(_mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(bytes)));
+        }
+#endif
+        Vec<Score> x;
+        for (int lane = 0; lane < kLanes<Score>; ++lane) x[lane] = static_cast<Score>(from[lane].bits);
+        return x;
+    }
+};
+
 // `count` < kLanes elements, zero in the other lanes; nothing beyond them is touched.
 template <class Score, class Stored>
 MIXSOLVE_INLINE Vec<Score> load_first(const Stored* from, int64_t count) {
@@ -196,6 +220,11 @@ MIXSOLVE_INLINE Vec<Score> load_first(const Stored* from, int64_t count) {
     } else if constexpr (sizeof(Stored) == 2) {
         Stored copy[16];
         const __m256i bits = _mm256_maskz_loadu_epi16(static_cast<__mmask16>((1u << count) - 1u), from);
+        __builtin_memcpy(copy, &bits, sizeof bits);
+        return Loader<Score, Stored>::full(copy);
+    } else if constexpr (sizeof(Stored) == 1) {
+        Stored copy[16];
+        const __m128i bits = _mm_maskz_loadu_epi8(static_cast<__mmask16>((1u << count) - 1u), from);
         __builtin_memcpy(copy, &bits, sizeof bits);
         return Loader<Score, Stored>::full(copy);
     }

@@ -92,7 +92,7 @@ def _split(
 def may_be_binary(table: LossTable) -> bool:
     """Whether the table's first loss is 0 or 1, and it has few enough classifiers for `compress_binary`."""
     first = table.rows(np.zeros(1), np.zeros(1))[0, 0]
-    return table.n_classifiers <= MOST_CLASSIFIERS and float(first) in (0.0, 1.0)
+    return not table.is_affine and table.n_classifiers <= MOST_CLASSIFIERS and float(first) in (0.0, 1.0)
 
 
 def compress_binary(
@@ -122,7 +122,7 @@ def compress_binary(
     """
     warm = bool(np.any(np.asarray(temperature) > 0))
     level = np.asarray(temperature, dtype=np.float64) if np.ndim(temperature) else None
-    rows_read, found = _native.binary_rows(table.native_sets, not warm, level, threads or 0, cancel)
+    rows_read, found = _native.binary_rows(table.native, not warm, level, threads or 0, cancel)
     bytes_read = rows_read * table.n_classifiers * table.itemsize
     if found is None:
         return bytes_read, None
@@ -170,7 +170,7 @@ def worst_case_of_sets(
     """
     if table.n_classifiers > MOST_CLASSIFIERS:
         return None
-    found = _native.binary_pass(table.native_sets, weights, best_attack, threads or 0, cancel)
+    found = _native.binary_pass(table.native, weights, best_attack, threads or 0, cancel)
     if found is None:
         return None
     value, gradient, attack = found

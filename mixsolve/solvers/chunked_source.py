@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mixsolve import _native
-from mixsolve.passes import PassAnswer, raise_if_not_finite, run_pass
+from mixsolve.passes import PassAnswer, loss_range, raise_if_not_finite, run_pass
 from mixsolve.reduction import combined_largest
 from mixsolve.solvers.source import answer_in_blocks
 
@@ -68,7 +68,7 @@ class ChunkedSource:
     def loss_range(self) -> tuple[float, float]:
         lowest, highest = np.inf, -np.inf
         for chunk in self._chunks.read():
-            low, high = _native.extremes(chunk.table.native, self._threads or 0)
+            low, high = loss_range(chunk.table, self._threads)
             lowest, highest = min(lowest, low), max(highest, high)
         low, high = self.reducer.combine(np.array([-lowest, highest]), 2)
         return -float(low), float(high)

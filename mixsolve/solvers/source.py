@@ -9,7 +9,7 @@ import numpy as np
 
 from mixsolve import _native
 from mixsolve.chunks import Chunks, Shard, Subsamples
-from mixsolve.passes import PassAnswer, run_pass
+from mixsolve.passes import PassAnswer, loss_range, run_pass
 from mixsolve.reduction import ALONE, Reducer
 from mixsolve.solvers.binary_sets import worst_case_of_sets
 from mixsolve.storage import Storage
@@ -117,7 +117,7 @@ class TableSource:
         return found, 0.0
 
     def loss_range(self) -> tuple[float, float]:
-        return _native.extremes(self._table.native, self._threads or 0)
+        return loss_range(self._table, self._threads)
 
     def subsamples(self, seed: int, cancel: _native.CancelToken | None = None) -> Subsamples:
         return Shard(self._table, self.n_classifiers).subsamples(seed, self.reducer, cancel)
