@@ -122,7 +122,7 @@ def _add_fit(commands: Any) -> None:
         "Find the mixture of classifiers that is hardest to attack, with a certificate of how\n"
         "far from optimal it can be. Ctrl-C ends the search with the best mixture so far.",
     )
-    _add_table(parser, several=True)
+    _add_table(parser)
     parser.add_argument(
         "--temperature",
         type=float,
@@ -186,15 +186,14 @@ def _add_info(commands: Any) -> None:
     )
 
 
-def _add_table(parser: argparse.ArgumentParser, *, several: bool = False) -> None:
-    shapes = "of shape (n_classifiers, n_samples, n_attacks), or (n_classifiers, n_rows) with --row-offsets"
-    if several:
-        help_text = (
-            f".npy file {shapes}; or several files, or a folder of them, each with some of the samples"
-        )
-        parser.add_argument("losses", metavar="LOSSES", nargs="+", help=help_text)
-    else:
-        parser.add_argument("losses", metavar="LOSSES", help=f".npy file {shapes}")
+def _add_table(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "losses",
+        metavar="LOSSES",
+        nargs="+",
+        help=".npy file of shape (n_classifiers, n_samples, n_attacks), or (n_classifiers, n_rows) with "
+        "--row-offsets; or several files, or a folder of them, each with some of the samples",
+    )
     for name, meaning in (
         ("row-offsets", "where each sample's rows begin and end, (n_samples + 1,)"),
         ("sample-weight", "weights of the samples, (n_samples,)"),
@@ -233,7 +232,7 @@ def _table(arguments: argparse.Namespace) -> Any:
     from mixsolve.table import LossTable
 
     paths = arguments.losses
-    limit = check_memory_limit(_size(arguments.memory_limit))
+    limit = check_memory_limit(_size(getattr(arguments, "memory_limit", None)))
     if len(paths) > 1 or Path(paths[0]).is_dir():
         return open_stream(paths if len(paths) > 1 else paths[0], **_extras(arguments), memory_limit=limit)
     losses = _load(paths[0], "losses")
@@ -329,11 +328,9 @@ def _describe(result: MixtureResult) -> str:
 
 
 def _verify(arguments: argparse.Namespace) -> int:
-    from mixsolve.table import LossTable
     from mixsolve.verification import load_result, verify
 
-    table = LossTable(_load(arguments.losses, "losses"), **_extras(arguments))
-    verification = verify(load_result(arguments.result), table)
+    verification = verify(load_result(arguments.result), _table(arguments))
     if not arguments.quiet:
         print(verification)
     return SOLVED if verification else LIMIT_OR_REFUSED

@@ -73,6 +73,11 @@ class RowAttack(AttackStrategy):
         kept = frequent_rows(_first_rows(self.sample), self.probability, threshold)
         return thinned(self.sample[kept], self.attack[kept], self.probability[kept], self.n_samples)
 
+    def between(self, first: int, last: int) -> RowAttack:
+        """The strategy on the samples ``first:last``, counted from 0."""
+        part = slice(*np.searchsorted(self.sample, [first, last]))
+        return RowAttack(self.sample[part] - first, self.attack[part], self.probability[part], last - first)
+
     def mean_losses(self, table: LossTable, *, threads: int | None = None) -> NDArray[np.float64]:
         """Mean loss of every classifier under this strategy, (n_classifiers,); reads the cited rows only.
 

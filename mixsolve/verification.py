@@ -10,18 +10,22 @@ import numpy as np
 
 from mixsolve.documents import read_document
 from mixsolve.inputs import check_temperature
-from mixsolve.passes import run_pass
+from mixsolve.reduction import ALONE
 from mixsolve.results import MixtureResult
+from mixsolve.row_attack import RowAttack
 from mixsolve.simplex import SIMPLEX_TOLERANCE, normalise_weights
+from mixsolve.solvers.chunked_source import ChunkedSource
+from mixsolve.solvers.source import TableSource
 from mixsolve.strategy import ResponseAttack, strategy_from_dict
-from mixsolve.table import as_table
+from mixsolve.streams import Stream, check_memory_limit, is_stream, open_stream
+from mixsolve.table import LossTable, as_table
 
 if TYPE_CHECKING:
     from os import PathLike
 
     from numpy.typing import ArrayLike
 
-    from mixsolve.table import LossTable
+    from mixsolve.solvers.source import Source
 
 SLACK_ULPS = 64
 """Rounding between two machines' passes: so many ulp of the mean losses."""
@@ -92,8 +96,9 @@ def verify(
     Parameters
     ----------
     result : MixtureResult
-    losses : array or LossTable
-        The table that was solved; with `row_offsets`, `sample_weight` and `attack_prior` as they were then.
+    losses : array, LossTable, path, or iterator of chunks
+        The table that was solved, in any form that `fit_mixture` takes; with `row_offsets`, `sample_weight` and
+        `attack_prior` as they were then.
     threads : int, optional
 
     Returns
@@ -110,17 +115,32 @@ def verify(
     """
     if not isinstance(result, MixtureResult):
         raise TypeError(f"`result` must be a MixtureResult; got {type(result).__name__}")
-    table = as_table(losses, row_offsets=row_offsets, sample_weight=sample_weight, attack_prior=attack_prior)
+    own: dict[str, Any] = {
+        "row_offsets": row_offsets,
+        "sample_weight": sample_weight,
+        "attack_prior": attack_prior,
+    }
+    table: LossTable | Stream
+    source: TableSource | ChunkedSource
+    if is_stream(losses):
+        table = open_stream(losses, **own, memory_limit=check_memory_limit(None))
+        source = ChunkedSource(table, threads, ALONE)
+    else:
+        table = as_table(losses, **own)
+        source = TableSource(table, threads)
     weights = _checked_weights(result, table)
     temperature = check_temperature(result.temperature, table.n_samples)
     level = np.stack([np.broadcast_to(temperature, np.shape(temperature)), np.zeros(np.shape(temperature))])
-    answer = run_pass(table, np.stack([weights, weights]), level, float64_scores=True, threads=threads)
+    answer, _ = source.answer(np.stack([weights, weights]), level, float64_scores=True)
     value, worst = float(answer.value[0]), float(answer.value[1])
     size = float(np.abs(answer.gradient).max())
     slack = SLACK_ULPS * float(np.finfo(np.float64).eps) * size
     lower, lower_slack = -math.inf, slack
     if result.attack is not None:
-        lower = result.attack.lower_bound(table, temperature, threads=threads)
+        if isinstance(table, LossTable):
+            lower = result.attack.lower_bound(table, temperature, threads=threads)
+        else:
+            lower = _lower_bound_in_chunks(result.attack, table, source, temperature)
         lower_slack = slack * _sensitivity(result.attack, size)
     claimed = result.lower_bound
     return Verification(
@@ -135,7 +155,31 @@ def verify(
     )
 
 
-def _checked_weights(result: MixtureResult, table: LossTable) -> Any:
+def _lower_bound_in_chunks(attack: Any, table: Stream, source: Source, temperature: Any) -> float:
+    """What a strategy proves on a table that is read in order; one more read."""
+    warm = bool(np.any(temperature != 0))
+    if isinstance(attack, RowAttack):
+        mean, cost = np.zeros(table.n_classifiers), 0.0
+        for chunk in table.read():
+            last = chunk.first + chunk.table.n_samples
+            own = attack.between(chunk.first, last)
+            level = temperature[chunk.first : last] if np.ndim(temperature) else temperature
+            inflicted = own.mean_losses(chunk.table)
+            mean += chunk.mass * inflicted
+            cost += chunk.mass * (float(inflicted.min()) - own.lower_bound(chunk.table, level))
+        return float(mean.min()) - cost
+    own = attack.temperature if attack.temperature.ndim == 2 else attack.temperature[:, None]
+    if warm and np.any(own != temperature):
+        raise ValueError(
+            "`losses` must be an array: the strategy has other temperatures than the problem, and is written out"
+        )
+    answer, _ = source.answer(attack.weights, attack.temperature, float64_scores=True)
+    intercept = answer.value - np.sum(attack.weights * answer.gradient, axis=1)
+    mean = attack.coefficient @ answer.gradient
+    return float(mean.min()) + (float(attack.coefficient @ intercept) if warm else 0.0)
+
+
+def _checked_weights(result: MixtureResult, table: LossTable | Stream) -> Any:
     if result.weights.shape != (table.n_classifiers,):
         raise ValueError(
             f"`losses` must have the result's {result.weights.size} classifiers; got {table.n_classifiers}"

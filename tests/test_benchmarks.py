@@ -12,9 +12,11 @@ from benchmarks import (
     bench_neural,
     bench_newton,
     bench_pass,
+    bench_processes,
     bench_rivals,
     bench_row_generation,
     bench_solvers,
+    bench_streaming,
     cases,
     peers,
     reading,
@@ -321,6 +323,24 @@ def test_rivals_at_toy_size(rival):
     assert ours["relative_gap"] <= bench_rivals.TOL
     assert other["solved"] or "is not installed" in other["status"]
     assert [row["times_faster"] > 0 for row in summary] == [True] * (rival.name != "OR-tools PDLP")
+
+
+def test_streaming_benchmark_at_toy_size(tmp_path):
+    settings = bench_streaming.Settings(file=TOY_BYTES, memory_limit=20_000_000, rounds=1)
+    [row] = bench_streaming.run(tmp_path, settings, allow_dirty=True).rows
+    assert row["shape"] == [10, 1000, 300]
+    assert row["passes"] <= 10
+    assert row["relative_gap"] <= 1e-6
+    assert 0 < row["resident_bytes"] < 2e9
+    assert not list(tmp_path.iterdir())
+
+
+def test_processes_benchmark_at_toy_size():
+    rows = bench_processes.run((2,), ((4, 100, 10),), allow_dirty=True).rows
+    assert [row["processes"] for row in rows] == [2, 2, 2]
+    for row in rows:
+        assert 0 < row["received_bytes_a_pass"] <= row["received_bytes"]["passes"]
+        assert row["relative_gap"] <= 1e-6
 
 
 def test_an_answer_that_misses_its_tolerance_is_no_row():

@@ -292,6 +292,8 @@ def test_fit_takes_folders_and_several_files(tmp_path, capsys):
     for given in ([folder], files):
         out = tmp_path / "result.json"
         assert main(["fit", *map(str, given), "--out", str(out), "--quiet"]) == SOLVED
+        assert main(["verify", str(out), *map(str, given)]) == SOLVED
+        assert capsys.readouterr().out.count("holds") == 3
         assert_certificate(load_result(out), losses, tol=1e-6)
     assert main(["fit", str(tmp_path / "nowhere.npy"), str(files[0])]) == BAD_INPUT
     assert "nowhere.npy does not exist" in capsys.readouterr().err

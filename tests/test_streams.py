@@ -3,12 +3,13 @@
 import os
 import threading
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
 import pytest
 
-from mixsolve import Fista, LinearProgram, LossTable, Newton, TableChangedError, fit_mixture
+from mixsolve import Fista, LinearProgram, LossTable, Newton, TableChangedError, fit_mixture, verify
 from mixsolve.chunks import SUBSAMPLES
 from mixsolve.file_stream import FileStream
 from mixsolve.npy_files import NpyFile
@@ -112,6 +113,23 @@ def test_weights_priors_and_types(dtype, tmp_path):
     for temperature in (0.0, 0.3):
         found = fit_mixture(path, temperature=temperature, memory_limit=CHUNKS // 4, **own)
         assert_certificate(found, losses.astype(np.float64), tol=1e-6, **own)
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.05])
+def test_verify_reads_streams_too(temperature, tmp_path):
+    losses, weight = game(17), np.random.default_rng(17).random(900)
+    own = {"sample_weight": weight}
+    smooth = fit_mixture(losses, temperature=temperature, solver=None if temperature else Fista(), **own)
+    exact = fit_mixture(losses, **own)
+    path = saved(tmp_path, losses)
+    for found in (smooth, exact, replace(smooth, attack=smooth.attack.rows(LossTable(losses, **own)))):
+        here, there = verify(found, path, **own), verify(found, losses, **own)
+        assert bool(here) == bool(there)
+        assert here.value == pytest.approx(there.value, rel=1e-13)
+        assert here.lower_bound == pytest.approx(there.lower_bound, rel=1e-12)
+    assert verify(exact, path, **own)
+    assert not verify(replace(exact, lower_bound=exact.value + 1e-6), path, **own)
+    assert not verify(exact, path)
 
 
 def test_ragged_files_and_chunks(tmp_path):
