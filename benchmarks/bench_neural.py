@@ -42,8 +42,8 @@ class Settings:
     members: tuple[int, ...] = (1, 2, 3, 4)
     batch: int = 128
     steps: int = 10
-    rounds: int = 10
-    images: int = 4000
+    rounds: int = 5
+    images: int = 2048
     pool: int = 2048
     threads: int = 2
     data: str = "fashion-mnist"

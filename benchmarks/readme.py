@@ -10,6 +10,7 @@ import re
 import sys
 from typing import Any
 
+from benchmarks.bench_neural import SOLVE_LIMIT, STEP_LIMIT
 from benchmarks.bench_newton import HESSIAN_LIMIT, MEDIAN_PASSES, PATH, TEMPERATURES
 from benchmarks.bench_pass import FEW_ATTACKS_LIMIT, HALF_SPEEDUP, PEER_SPEEDUP, QUERIES_LIMIT, READ_LIMITS
 from benchmarks.bench_row_generation import MEDIAN_PASSES as MEDIAN_PASSES_BY_GAP
@@ -203,6 +204,37 @@ def newton_tables(rows: Rows) -> str:
     )
 
 
+def neural_table(rows: Rows) -> str:
+    """Steps on mixtures, the weight phase, and training beside one model."""
+    lines = [
+        [
+            f"{count}",
+            rows.figure(f"step/L={count}", "ratio_to_single_steps/median", 2),
+            rows.figure(f"training/L={count}", "times_one_training", 1),
+            rows.figure(f"training/L={count}", "times_one_training_in_the_paper", 0),
+            rows.figure(f"training/L={count}", "pool_share_of_updates", 2),
+            rows.figure(f"training/L={count}", "solve_share_of_updates", 4),
+        ]
+        for count in rows.content["settings"]["members"]
+    ]
+    header = [
+        "members",
+        f"attack step to the sum of single steps (at most {STEP_LIMIT:g})",
+        "updates of an epoch, in those of one model",
+        "the same in the paper",
+        "making the pool, in updates",
+        f"solving its game, in updates (at most {SOLVE_LIMIT:g})",
+    ]
+    images = rows.content["settings"]["images"]
+    return "\n\n".join(
+        [
+            f"**Neural mixtures of small networks on {images:,} Fashion-MNIST images** ({rows.origin()}; a pool of all "
+            "these images, which weighs less in an epoch of more).",
+            table(header, lines),
+        ]
+    )
+
+
 def main() -> int:
     """Rewrite the README between its marks."""
     parts = [
@@ -212,6 +244,7 @@ def main() -> int:
             ("bench_solvers", solver_table),
             ("bench_row_generation", row_generation_table),
             ("bench_newton", newton_tables),
+            ("bench_neural", neural_table),
         )
     ]
     text, found = MARKS.subn(
