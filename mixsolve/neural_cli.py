@@ -77,11 +77,21 @@ def _add_shared(parser: argparse.ArgumentParser, folder: str | None) -> None:
 
 
 def train(arguments: argparse.Namespace) -> int:
-    """Run ``mixsolve train``."""
-    from mixsolve.neural import join_torchrun, train_mixture
+    """Run ``mixsolve train``, alone or as one of the processes of torchrun."""
+    from mixsolve.neural import join_torchrun
+    from mixsolve.neural.processes import leave_torchrun
+
+    is_first = join_torchrun().is_first
+    try:
+        return _train(arguments, is_first)
+    finally:
+        leave_torchrun()
+
+
+def _train(arguments: argparse.Namespace, is_first: bool) -> int:
+    from mixsolve.neural import train_mixture
     from mixsolve.neural.presets import preset
 
-    processes = join_torchrun()
     chosen = preset(arguments.data, arguments.loss)
     plan = _plan(chosen.plan, arguments)
     data = chosen.data(arguments.root, train=True)
@@ -90,7 +100,7 @@ def train(arguments: argparse.Namespace) -> int:
     if arguments.models < 1:
         raise ValueError(f"`--models` must be >= 1; got {arguments.models}")
     folder, device = Path(arguments.out), _device(arguments.device)
-    if processes.is_first:
+    if is_first:
         folder.mkdir(parents=True, exist_ok=True)
         _remember(folder, arguments, plan)
     result = train_mixture(
@@ -99,9 +109,7 @@ def train(arguments: argparse.Namespace) -> int:
         plan,
         progress=None if arguments.quiet else _print_epoch(plan),
     )
-    if not processes.is_first:
-        return 0
-    if not arguments.quiet:
+    if is_first and not arguments.quiet:
         weights = ", ".join(f"{weight:.4f}" for weight in result.mixture.weights.tolist())
         print(f"\nepoch {result.epoch} of run {result.run}: robust accuracy {100 * result.score:.2f} %")
         print(f"of held-out training images; weights {weights}")

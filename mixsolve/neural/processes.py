@@ -66,6 +66,12 @@ class Processes:
             distributed.barrier()
 
 
+def leave_torchrun() -> None:
+    """Close the process group, if one is open."""
+    if distributed.is_available() and distributed.is_initialized():
+        distributed.destroy_process_group()
+
+
 def join_torchrun() -> Processes:
     """Open the process group of ``torchrun``, nccl on GPUs and gloo elsewhere; alone where it did not start this."""
     if "TORCHELASTIC_RUN_ID" in os.environ and not distributed.is_initialized():

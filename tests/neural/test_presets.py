@@ -1,7 +1,11 @@
 """The presets: the paper's values, one by one, and two batches of each on tiny files in the official formats."""
 
 import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -29,6 +33,7 @@ from mixsolve.neural.presets import LOSSES, preset
 from tests.neural.official import write_cifar10, write_cifar100, write_mnist
 from tests.refusals import refuse
 
+ROOT = Path(__file__).resolve().parents[2]
 AT = AdversarialTraining(PGD(10, restarts=1, step_size=None, loss=AttackLoss.CROSS_ENTROPY, keep=Keep.LAST))
 TRADES = Trades(6.0, PGD(10, loss=AttackLoss.KL, start=Start.GAUSSIAN, keep=Keep.LAST))
 WRITE = {
@@ -156,6 +161,24 @@ def test_train_and_evaluate_from_the_shell(tmp_path, capsys):
     assert report["samples"] == 60
     assert report["joint"]["accuracy"]["mean"] <= report["clean"]["mean"]
     assert (out / "evaluation.png").stat().st_size > 10_000
+
+
+def test_torchrun_trains_from_the_shell_too(tmp_path):
+    """Two processes, one folder, one log; no process complains."""
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m"]
+    done = subprocess.run(
+        [*launcher, "mixsolve", *TRAIN, str(tmp_path / "out")],
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("epoch    2 of 2") == 1
+    assert "destroy_process_group" not in done.stderr
+    assert len((tmp_path / "out" / "run-0" / "log.jsonl").read_text().splitlines()) == 2
 
 
 def test_one_command_for_the_papers_runs(tmp_path, capsys):

@@ -22,6 +22,7 @@ from mixsolve.neural import (
     train_mixture,
 )
 from mixsolve.neural.plan import AdversarialTraining
+from mixsolve.neural.processes import leave_torchrun
 from tests.neural.networks import seeded
 
 N_SAMPLES, N_FEATURES = 150, 8
@@ -79,8 +80,7 @@ def main():
     result = train_mixture(members, data(), plan(arguments.folder))
     if processes.is_first:
         torch.save(result.mixture.state_dict(), arguments.state)
-    if processes.size > 1:
-        torch.distributed.destroy_process_group()
+    leave_torchrun()
 
 
 if __name__ == "__main__":
