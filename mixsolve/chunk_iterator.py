@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -115,7 +115,7 @@ class ChunkIterator:
             return np.full(self.n_samples, self.mass / self.n_samples)
         return self._weight * self.mass
 
-    def read(self, cancel: _native.CancelToken | None = None) -> Iterator[Chunk]:
+    def read(self, cancel: _native.CancelToken | None = None) -> Generator[Chunk, None, None]:
         first = number = 0
         for number, table in enumerate(read_ahead(self._tables), start=1):
             if cancel is not None and cancel.cancelled:

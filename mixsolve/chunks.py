@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
@@ -67,7 +67,7 @@ class Chunks(Protocol):
     def fingerprint(self) -> str:
         """What tells this table from another one."""
 
-    def read(self, cancel: _native.CancelToken | None = None) -> Iterator[Chunk]:
+    def read(self, cancel: _native.CancelToken | None = None) -> Generator[Chunk, None, None]:
         """The whole table once, in order; a chunk is valid until the next one is asked for."""
 
     def subsamples(
@@ -114,7 +114,7 @@ class Shard:
     def fingerprint(self) -> str:
         return "no samples" if self.table is None else f"{self.table.digest()} {self.mass!r}"
 
-    def read(self, cancel: _native.CancelToken | None = None) -> Iterator[Chunk]:
+    def read(self, cancel: _native.CancelToken | None = None) -> Generator[Chunk, None, None]:
         if self.table is not None:
             yield Chunk(0, self.table, self.mass)
 

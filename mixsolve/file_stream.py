@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -136,7 +136,7 @@ class FileStream:
             return np.full(self.n_samples, self.n_attacks, dtype=np.int64)
         return np.diff(self._offsets)
 
-    def read(self, cancel: _native.CancelToken | None = None) -> Iterator[Chunk]:
+    def read(self, cancel: _native.CancelToken | None = None) -> Generator[Chunk, None, None]:
         for piece, losses in read_ahead(self._fill):
             if cancel is not None and cancel.cancelled:
                 raise _native.Cancelled

@@ -1,6 +1,7 @@
 """Tables from files, folders, shards and iterators: read in order, certified alike, with errors that name the file."""
 
 import os
+import signal
 import threading
 from contextlib import contextmanager
 from dataclasses import replace
@@ -343,6 +344,35 @@ def test_what_is_refused(tmp_path):
     os.truncate(path, 5000)
     with refuses(ValueError, "losses", "losses.npy is not"):
         fit_mixture(path)
+
+
+def test_ctrl_c_during_a_pass_returns_the_best_so_far(tmp_path):
+    """The signal comes while a chunk of the third pass is handed out, from within the iterator."""
+    losses = game(18)
+
+    class Interrupting(Restartable):
+        def __iter__(self):
+            for chunk in super().__iter__():
+                if self.times == 3:
+                    os.kill(os.getpid(), signal.SIGINT)
+                yield chunk
+
+    before = threading.active_count()
+    found = fit_mixture(Interrupting([losses[:, :400], losses[:, 400:]]), tol=1e-12)
+    assert found.status.name == "INTERRUPTED"
+    assert_certificate(found, losses)
+    assert found.gap < 0.2
+    assert threading.active_count() == before
+
+
+def test_a_pass_that_fails_ends_its_reader(tmp_path):
+    losses = game(19)
+    losses[0, 10, 0] = np.inf
+    stream = FileStream([NpyFile.open(saved(tmp_path, losses))], memory_limit=CHUNKS // 4)
+    before = threading.active_count()
+    with pytest.raises(ValueError, match="inf at classifier 0, sample 10, attack 0"):
+        ChunkedSource(stream, None, ALONE).answer(np.full((1, 5), 0.2), np.zeros(1))
+    assert threading.active_count() == before
 
 
 def test_a_reader_that_is_left_early_ends_its_thread():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -56,13 +57,14 @@ class ChunkedSource:
         bytes_read = 0
         options = {"float64_scores": float64_scores, "threads": self._threads, "cancel": cancel}
         want = {"best_attack": best_attack, "hessian": hessians}
-        for chunk in self._chunks.read(cancel):
-            found = self._answer_chunk(chunk, weights, temperature, visit, want, options)
-            hessian = np.empty(0) if found.hessian is None else found.hessian
-            sums += chunk.mass * np.concatenate([found.value, found.gradient.ravel(), hessian.ravel()])
-            bytes_read += found.bytes_read
-            if found.best_attack is not None:
-                attacks.append(found.best_attack)
+        with closing(self._chunks.read(cancel)) as chunks:
+            for chunk in chunks:
+                found = self._answer_chunk(chunk, weights, temperature, visit, want, options)
+                hessian = np.empty(0) if found.hessian is None else found.hessian
+                sums += chunk.mass * np.concatenate([found.value, found.gradient.ravel(), hessian.ravel()])
+                bytes_read += found.bytes_read
+                if found.best_attack is not None:
+                    attacks.append(found.best_attack)
         return self._combined(sums, bytes_read, shape, attacks if best_attack else None), 0.0
 
     def loss_range(self) -> tuple[float, float]:
