@@ -107,7 +107,7 @@ class Statistics:
     average_weights: tuple[float, ...] | None = None
     """(n_classifiers,) mean of the iterates, from a solver that keeps it."""
     communicated: Mapping[str, int] | None = None
-    """Bytes that each process received from the others of its group, by phase as far as there are phases."""
+    """Bytes that each process received from the others of its group, by phase."""
     average_answer: tuple[float, ...] | None = None
     """(n_classifiers,) mean losses under the mean of the attacker's answers: the least of them is a lower bound."""
 

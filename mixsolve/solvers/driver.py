@@ -287,7 +287,7 @@ class Driver:
             statistics=Statistics(
                 peak_memory=held + certificate.nbytes,
                 phase_seconds=phase_seconds,
-                communicated=self._communicated if self._reducer.size > 1 else None,
+                communicated=self._received() if self._reducer.size > 1 else None,
                 **self._statistics,
             ),
         )
@@ -313,6 +313,11 @@ class Driver:
 
     def count_bytes(self, bytes_read: int) -> None:
         self._journal.bytes_read += round(combined_sum(self._reducer, bytes_read))
+
+    def _received(self) -> dict[str, int]:
+        """Bytes received by phase; what processes tell each other between the phases is "other"."""
+        known = sum(self._communicated.values())
+        return {**self._communicated, "other": self._reducer.communicated - known}
 
     def _count_received(self, phase: str, before: int) -> None:
         self._communicated[phase] = self._communicated.get(phase, 0) + self._reducer.communicated - before
