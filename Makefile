@@ -2,6 +2,7 @@
 # make test         set up .venv, then run the suite
 # make test-large   the tests that need minutes or gigabytes
 # make lint         ruff, mypy, clang-format      make format   rewrite to the house format
+# make gpu-check    what only a GPU can tell, on the one that is here
 # make bench-toy    every benchmark at toy size
 # make build        recompile what changed in csrc/, in place
 # make clean        remove builds and caches (keeps .venv)
@@ -17,7 +18,7 @@ CXX_FILES := $(shell find csrc tests -name '*.h' -o -name '*.cpp' -o -name '*.cu
 # Named after this folder: an environment that came here with a copied or moved checkout is installed anew.
 STAMP := .venv/.installed-$(shell pwd | cksum | cut -d' ' -f1)
 
-.PHONY: demo test test-large lint format bench-toy build clean
+.PHONY: demo test test-large gpu-check lint format bench-toy build clean
 .NOTPARALLEL:
 
 demo: build
@@ -28,6 +29,9 @@ test: build
 
 test-large: build
 	$(PY) -m pytest -m large
+
+gpu-check: build
+	$(PY) -m benchmarks.gpu_check
 
 lint: $(STAMP)
 	$(PY) -m ruff check .

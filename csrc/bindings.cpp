@@ -387,6 +387,7 @@ PYBIND11_MODULE(_native, module) {
                py::arg("threads") = 0, py::arg("cancel") = py::none());
     module.def("read_seconds", &read_seconds, py::arg("array"), py::arg("threads"), py::arg("how") = "vector");
     module.def("import_dlpack", &mixsolve::import_dlpack, py::arg("exporter"));
+    module.def("import_device_dlpack", &mixsolve::import_device_dlpack, py::arg("exporter"), py::arg("stream"));
     module.def("available_threads", &mixsolve::available_threads);
     module.def("available_isas", &mixsolve::available_isas);
     module.def("isa", &mixsolve::current_isa);

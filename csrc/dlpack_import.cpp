@@ -1,6 +1,7 @@
 #include "dlpack_import.h"
 
 #include <pybind11/numpy.h>
+#include <pybind11/stl.h>
 
 #include <cstdint>
 #include <string>
@@ -54,33 +55,53 @@ Element element_of(DlType type) {
     throw py::type_error("`losses` of this element type are not read as they are stored");
 }
 
+// Takes the tensor out of its capsule.
+struct Import {
+    py::capsule owner;
+    const DlTensor* tensor;
+    Element element;
+    std::vector<py::ssize_t> shape, strides;  // bytes
+    const char* data;
+
+    explicit Import(const py::object& capsule) {
+        auto* managed = static_cast<DlManagedTensor*>(PyCapsule_GetPointer(capsule.ptr(), "dltensor"));
+        if (managed == nullptr) throw py::error_already_set();
+        tensor = &managed->tensor;
+        element = element_of(tensor->dtype);  // may throw: the capsule still owns the tensor
+        PyCapsule_SetName(capsule.ptr(), "used_dltensor");
+        owner = py::capsule(managed, [](void* pointer) {
+            auto* tensor_ = static_cast<DlManagedTensor*>(pointer);
+            if (tensor_->deleter) tensor_->deleter(tensor_);
+        });
+        const auto item = static_cast<py::ssize_t>(item_size(static_cast<Storage>(element.storage)));
+        shape.assign(tensor->shape, tensor->shape + tensor->ndim);
+        strides.resize(shape.size());
+        py::ssize_t contiguous = item;
+        for (size_t axis = shape.size(); axis-- > 0;) {
+            strides[axis] = tensor->strides ? tensor->strides[axis] * item : contiguous;
+            contiguous *= shape[axis];
+        }
+        data = static_cast<const char*>(tensor->data) + tensor->byte_offset;
+    }
+};
+
 }  // namespace
 
 py::tuple import_dlpack(const py::object& exporter) {
-    const auto capsule = exporter.attr("__dlpack__")().cast<py::object>();
-    auto* managed = static_cast<DlManagedTensor*>(PyCapsule_GetPointer(capsule.ptr(), "dltensor"));
-    if (managed == nullptr) throw py::error_already_set();
-    const DlTensor& tensor = managed->tensor;
-    const Element element = element_of(tensor.dtype);  // may throw: the capsule still owns the tensor
+    const Import found(exporter.attr("__dlpack__")());
+    const DlDevice device = found.tensor->device;
+    if (device.type != kCpu && device.type != kPageLocked)
+        return py::make_tuple(py::none(), found.element.storage, device.type, device.id);
+    return py::make_tuple(
+        py::array(py::dtype(found.element.numpy), found.shape, found.strides, found.data, found.owner),
+        found.element.storage, device.type, device.id);
+}
 
-    PyCapsule_SetName(capsule.ptr(), "used_dltensor");
-    const py::capsule owner(managed, [](void* pointer) {
-        auto* tensor_ = static_cast<DlManagedTensor*>(pointer);
-        if (tensor_->deleter) tensor_->deleter(tensor_);
-    });
-    if (tensor.device.type != kCpu && tensor.device.type != kPageLocked)
-        return py::make_tuple(py::none(), element.storage, tensor.device.type, tensor.device.id);
-
-    const py::dtype dtype(element.numpy);
-    std::vector<py::ssize_t> shape(tensor.shape, tensor.shape + tensor.ndim), strides(shape.size());
-    py::ssize_t contiguous = dtype.itemsize();
-    for (size_t axis = shape.size(); axis-- > 0;) {
-        strides[axis] = tensor.strides ? tensor.strides[axis] * dtype.itemsize() : contiguous;
-        contiguous *= shape[axis];
-    }
-    const char* data = static_cast<const char*>(tensor.data) + tensor.byte_offset;
-    return py::make_tuple(py::array(dtype, shape, strides, data, owner), element.storage, tensor.device.type,
-                          tensor.device.id);
+py::tuple import_device_dlpack(const py::object& exporter, int64_t stream) {
+    const Import found(exporter.attr("__dlpack__")(py::arg("stream") = stream));
+    const DlDevice device = found.tensor->device;
+    return py::make_tuple(found.owner, found.element.storage, device.type, device.id,
+                          reinterpret_cast<uintptr_t>(found.data), found.shape, found.strides);
 }
 
 }  // namespace mixsolve

@@ -10,4 +10,8 @@ namespace mixsolve {
 // they are stored, such as integers and bool.
 pybind11::tuple import_dlpack(const pybind11::object& exporter);
 
+// (owner, storage, device type, device id, pointer, shape, strides in bytes) of a tensor in the memory of any device,
+// ready in the order of this stream, in the numbers of the array API.
+pybind11::tuple import_device_dlpack(const pybind11::object& exporter, int64_t stream);
+
 }  // namespace mixsolve

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mixsolve.device_array import cuda_device_of
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -45,6 +47,7 @@ def check_row_offsets(row_offsets: Any, n_rows: int) -> NDArray[np.int64]:
     ValueError
         If they do not rise from 0 to `n_rows`, by one row a sample at least.
     """
+    _refuse_device(row_offsets, "row_offsets")
     given = np.asarray(row_offsets)
     if given.dtype.kind not in "iu":
         raise TypeError(f"`row_offsets` must be integers; got type {given.dtype}")
@@ -217,6 +220,7 @@ def real_array(given: Any, name: str) -> NDArray[Any]:
     TypeError
         If it holds anything but real numbers.
     """
+    _refuse_device(given, name)
     try:
         array = np.asarray(given.detach() if getattr(given, "requires_grad", False) else given)
     except (TypeError, ValueError) as error:
@@ -224,3 +228,12 @@ def real_array(given: Any, name: str) -> NDArray[Any]:
     if array.dtype.kind not in "fiu" and array.dtype.name != "bfloat16":
         raise TypeError(f"`{name}` must be an array of real numbers; got type {array.dtype}")
     return array
+
+
+def _refuse_device(given: Any, name: str) -> None:
+    device = cuda_device_of(given)
+    if device is not None:
+        raise ValueError(
+            f"`{name}` must be in CPU memory, whatever the losses are on; got an array on CUDA device {device}; "
+            "copy it to the CPU"
+        )

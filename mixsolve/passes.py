@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from mixsolve import _native
+from mixsolve.device_array import DeviceArray
 from mixsolve.inputs import check_temperature, check_threads, real_array
 from mixsolve.storage import view_losses
 from mixsolve.table import LossTable, as_table
@@ -176,7 +177,7 @@ def _as_losses(
 
 def loss_range(table: LossTable, threads: int | None = None) -> tuple[float, float]:
     """Smallest and largest loss, by one read."""
-    low, high = _native.extremes(table.native, threads or 0)
+    low, high = table.backend.extremes(table.native, threads or 0)
     return table.scale * low + table.offset, table.scale * high + table.offset
 
 
@@ -217,6 +218,9 @@ def loss_gradient(
     query_weights = np.ascontiguousarray(weights, dtype=np.float64)
     query_temperature = np.atleast_1d(_usable(temperature))
     target, storage = view_losses(gradient)
+    if isinstance(target, DeviceArray) != table.on_device:
+        place = f"on CUDA device {table.array.device}" if table.on_device else "in CPU memory"
+        raise ValueError(f"`gradient` must be {place}, as the losses are; got one elsewhere")
     if storage is not table.storage or target.shape != table.array.shape:
         raise ValueError(
             f"`gradient` must be like the losses, {table.storage.name.lower()} {table.array.shape}; "

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mixsolve import _native
+from mixsolve.device_array import DeviceArray, cuda_device_of, import_device_array
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -32,17 +33,17 @@ class Storage(IntEnum):
         return (8, 4, 2, 2, 1)[self]
 
 
-def view_losses(losses: Any) -> tuple[NDArray[Any], Storage | None]:
+def view_losses(losses: Any) -> tuple[Any, Storage | None]:
     """The user's losses as an array over the same memory, and their storage type.
 
     Parameters
     ----------
     losses : array
-        NumPy array, nested sequence, or object with ``__dlpack__`` in CPU memory.
+        NumPy array, nested sequence, or object with ``__dlpack__`` or ``__cuda_array_interface__``.
 
     Returns
     -------
-    array : ndarray
+    array : ndarray or DeviceArray
         bfloat16 as its bits in uint16.
     storage : Storage or None
         None for bool and integers, which need a conversion unless they are of one byte without a sign.
@@ -52,13 +53,16 @@ def view_losses(losses: Any) -> tuple[NDArray[Any], Storage | None]:
     TypeError
         If the numbers are of another type, or the array is masked.
     ValueError
-        If the array is in the memory of another device, or a nested sequence is not rectangular.
+        If the array is in the memory of a device other than a CUDA one, or a nested sequence is not rectangular.
     """
     if isinstance(losses, np.ma.MaskedArray):
         raise TypeError("`losses` must be an array without a mask; got a masked array; fill it first")
     if isinstance(losses, np.ndarray):
         array = losses.view(np.ndarray)
     elif hasattr(losses, "__dlpack__") or hasattr(losses, "__cuda_array_interface__"):
+        if cuda_device_of(losses) is not None:
+            held = import_device_array(losses)
+            return held, Storage(held.storage)
         _refuse_other_devices(losses)
         imported = losses.detach() if getattr(losses, "requires_grad", False) else losses
         try:
@@ -77,8 +81,8 @@ def view_losses(losses: Any) -> tuple[NDArray[Any], Storage | None]:
 
 
 def make_readable(
-    array: NDArray[Any], storage: Storage | None, scale: float = 1.0, offset: float = 0.0
-) -> tuple[NDArray[Any], Storage]:
+    array: Any, storage: Storage | None, scale: float = 1.0, offset: float = 0.0
+) -> tuple[Any, Storage]:
     """An array that the pass can read, from one that `view_losses` found; the same memory where possible.
 
     Floating types keep any stride along classifiers and samples; they are copied once only if the last axis
@@ -88,7 +92,7 @@ def make_readable(
 
     Parameters
     ----------
-    array : ndarray, (n_classifiers, ...)
+    array : ndarray or DeviceArray, (n_classifiers, ...)
     storage : Storage or None
         None for bool and integers.
     scale, offset : float
@@ -96,18 +100,22 @@ def make_readable(
 
     Returns
     -------
-    array : ndarray
+    array : ndarray or DeviceArray
         Last axis contiguous, read only.
     storage : Storage
 
     Raises
     ------
     ValueError
-        If `scale` or `offset` is not finite, or an integer is beyond 2**53.
+        If `scale` or `offset` is not finite, or an integer is beyond 2**53, or an array on a GPU needs a copy.
     """
     for name, number in (("scale", scale), ("offset", offset)):
         if not math.isfinite(number):
             raise ValueError(f"`{name}` must be finite; got {number}")
+    if isinstance(array, DeviceArray):
+        assert storage is not None
+        _check_readable_there(array, scale, offset)
+        return array, storage
     if not array.dtype.isnative:
         array = array.astype(array.dtype.newbyteorder("="))
     if storage is None or (scale, offset) != (1.0, 0.0):
@@ -152,12 +160,28 @@ def _by_type(array: NDArray[Any]) -> tuple[NDArray[Any], Storage | None]:
     raise TypeError(f"`losses` must hold {_ACCEPTED}; got type {array.dtype}")
 
 
-def _refuse_other_devices(losses: Any) -> None:
-    device, number = losses.__dlpack_device__() if hasattr(losses, "__dlpack_device__") else (2, 0)
-    if int(device) not in _CPU_DEVICES:
-        kind = "CUDA device" if int(device) == 2 else f"device of DLPack type {int(device)}, number"
+def _check_readable_there(array: DeviceArray, scale: float, offset: float) -> None:
+    """On a GPU nothing is copied."""
+    if (scale, offset) != (1.0, 0.0):
+        raise ValueError("`losses` on a GPU must have scale 1 and offset 0; scale them there")
+    if array.shape and array.shape[-1] != 1 and array.strides[-1] != array.itemsize:
         raise ValueError(
-            f"`losses` must be in CPU memory; got an array on {kind} {number}; copy it to the CPU first"
+            f"`losses` on a GPU must be contiguous along attacks; got strides of {array.strides} bytes; "
+            "make them contiguous there"
+        )
+    if array.pointer % array.itemsize != 0:
+        raise ValueError(
+            f"`losses` must be aligned to their {array.itemsize} bytes; got address {array.pointer}"
+        )
+
+
+def _refuse_other_devices(losses: Any) -> None:
+    device, number = losses.__dlpack_device__()
+    if int(device) not in _CPU_DEVICES:
+        kind = f"device of DLPack type {int(device)}, number"
+        raise ValueError(
+            f"`losses` must be in CPU memory or on a CUDA device; got an array on {kind} {number}; "
+            "copy it to the CPU first"
         )
 
 

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from mixsolve import _native
+from mixsolve.cuda_backend import cuda_backend
+from mixsolve.device_array import DeviceArray
 from mixsolve.inputs import (
     check_attack_prior,
     check_loss_shape,
@@ -47,10 +49,13 @@ class LossTable:
     Parameters
     ----------
     losses : array, (n_classifiers, n_samples, n_attacks), or (n_classifiers, n_rows) with `row_offsets`
-        NumPy array (`numpy.memmap` included), or an object with ``__dlpack__`` in CPU memory such as a torch
-        tensor. float64, float32, float16 and bfloat16 are read as stored, with any stride along classifiers
-        and samples, 0 and negative included, and so are uint8 and bool, as bytes; if attacks are not contiguous the
-        array is copied once. Other integers are converted once: up to 16 bits to float32, wider ones to float64.
+        NumPy array (`numpy.memmap` included), or an object with ``__dlpack__`` such as a torch tensor, in CPU memory
+        or on a CUDA device, where ``__cuda_array_interface__`` is taken too. float64, float32, float16 and bfloat16
+        are read as stored, with any stride along classifiers and samples, 0 and negative included, and so are uint8
+        and bool, as bytes; if attacks are not contiguous the array is copied once. Other integers are converted once:
+        up to 16 bits to float32, wider ones to float64. On a CUDA device nothing is copied or converted: attacks must
+        be contiguous there, and passes read the losses in the order of the stream that their library works in when
+        the table is made. What belongs to the losses stays in CPU memory.
     row_offsets : array of int, (n_samples + 1,), optional
         Sample i owns the rows ``row_offsets[i]:row_offsets[i + 1]``, at least one.
     sample_weight : array, (n_samples,), optional
@@ -64,7 +69,7 @@ class LossTable:
 
     Attributes
     ----------
-    array : ndarray
+    array : ndarray or DeviceArray
         The losses as stored, bfloat16 as its bits in uint16. Read only.
     storage : Storage
     n_classifiers, n_samples, n_rows : int
@@ -95,7 +100,7 @@ class LossTable:
         array, storage = view_losses(losses)
         check_loss_shape(array.shape, ragged=row_offsets is not None)
         self.scale, self.offset = 1.0, 0.0
-        held = as_bytes(array, scale)
+        held = None if isinstance(array, DeviceArray) else as_bytes(array, scale)
         if held is None or not np.isfinite(offset):
             self.array, self.storage = make_readable(array, storage, scale, offset)
         else:
@@ -114,7 +119,7 @@ class LossTable:
         self.total_weight = total_weight(sample_weight, self.n_samples)
         self.attack_prior = check_attack_prior(attack_prior, array.shape[1:], self.row_offsets)
 
-    array: NDArray[Any]
+    array: Any
 
     @classmethod
     def quantise(cls, losses: Any, dtype: Any = np.uint8, **belongings: Any) -> tuple[LossTable, float]:
@@ -186,7 +191,12 @@ class LossTable:
     @property
     def backend(self) -> Any:
         """The compiled module whose passes read this table: that of the device that the losses are on."""
-        return _native
+        return cuda_backend() if self.on_device else _native
+
+    @property
+    def on_device(self) -> bool:
+        """Whether the losses are in the memory of a GPU."""
+        return isinstance(self.__dict__.get("array"), DeviceArray)
 
     @cached_property
     def native(self) -> Any:
@@ -225,6 +235,9 @@ class LossTable:
         """
         samples, attacks = np.asarray(sample, dtype=np.int64), np.asarray(attack, dtype=np.int64)
         self._check_citation(samples, attacks)
+        if self.on_device:
+            found: NDArray[np.float64] = self.backend.rows(self.native, samples, attacks)
+            return found
         if self.row_offsets is None:
             cited = self.array[:, samples, attacks]
         else:
@@ -258,7 +271,8 @@ class LossTable:
             where = slice(first, last)
         else:
             where = slice(self.row_offsets[first], self.row_offsets[last])
-        losses = self._widen(self.array[:, where]).reshape(self.n_classifiers, -1)
+        stored = self._brought(np.arange(first, last)) if self.on_device else self.array[:, where]
+        losses = self._widen(stored).reshape(self.n_classifiers, -1)
         if self.attack_prior is None:
             prior = np.repeat(1 / counts, counts)
         else:
@@ -269,10 +283,12 @@ class LossTable:
     def excerpt(self, samples: NDArray[np.int64]) -> LossTable:
         """A compact copy of some samples without the prior; bfloat16 as float32, the others as they are stored."""
         counts = self.attack_counts[samples]
-        if self.row_offsets is None:
-            losses, offsets = np.take(self.array, samples, axis=1), None
+        offsets = None if self.row_offsets is None else np.concatenate([[0], np.cumsum(counts)])
+        if self.on_device:
+            losses = self._brought(samples).reshape(self.n_classifiers, *self._shape_of(samples.size))
+        elif self.row_offsets is None or offsets is None:
+            losses = np.take(self.array, samples, axis=1)
         else:
-            offsets = np.concatenate([[0], np.cumsum(counts)])
             within = np.arange(offsets[-1]) - np.repeat(offsets[:-1], counts)
             losses = np.take(self.array, np.repeat(self.row_offsets[samples], counts) + within, axis=1)
         if self.storage is Storage.BFLOAT16:
@@ -306,8 +322,12 @@ class LossTable:
         total = hashlib.sha256(
             f"{self.array.shape} {self.storage.name} {self.array.dtype.str} {self.scale!r} {self.offset!r}".encode()
         )
-        for plane in self.array:
-            total.update(np.ascontiguousarray(plane).data)
+        for classifier in range(self.n_classifiers):
+            if self.on_device:
+                plane = self.backend.samples(self.native, np.arange(self.n_samples), classifier)
+            else:
+                plane = np.ascontiguousarray(self.array[classifier])
+            total.update(plane.data)
         for part in (self.row_offsets, self.sample_weight, self.attack_prior):
             total.update(b"none" if part is None else np.ascontiguousarray(part).data)
         return total.hexdigest()
@@ -321,6 +341,15 @@ class LossTable:
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name != "native"}
+
+    def _brought(self, samples: NDArray[np.int64]) -> NDArray[Any]:
+        """Losses of some samples from the device, as they are stored, (n_classifiers, rows)."""
+        planes = range(self.n_classifiers)
+        return np.stack([self.backend.samples(self.native, samples, classifier) for classifier in planes])
+
+    def _shape_of(self, n_samples: int) -> tuple[int, ...]:
+        """Of so many samples under one classifier."""
+        return (-1,) if self.n_attacks is None else (n_samples, self.n_attacks)
 
     @cached_property
     def _prior_total(self) -> NDArray[np.float64]:

@@ -57,6 +57,21 @@ def check(case, *, float64_scores=False, threads=None):
     return answer
 
 
+def check_sums(case, **options):
+    """Ask for value and gradient alone, one query after the other, as solvers at temperature > 0 do."""
+    table, exact = case.table(), case.exact()
+    truth = reference_pass(exact, case.weights, case.temperature, samples=case.samples, **case.keywords)
+    accuracy = accuracy_of(case, options.get("float64_scores", False))
+    scale = loss_scale(exact)
+    for q, weight in enumerate(case.weights):
+        level, size = case.temperature[q : q + 1], scale * max(np.abs(weight).sum(), 1)
+        assert level.min() > 0
+        answer = run_pass(table, weight[None], level, samples=case.samples, **options)
+        assert_within(answer.value[0] - truth.value[q], accuracy * size)
+        slack = accuracy * scale * (1 + 2 * size / level.min())
+        assert_within(answer.gradient[0] - truth.gradient[q], slack)
+
+
 def check_best_attacks(answer, truth, table, weights, samples, slack):
     """The row is that of the attack, and no other attack's score is higher by more than rounding."""
     for q, weight in enumerate(weights):

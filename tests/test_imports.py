@@ -18,6 +18,8 @@ LAYERS = (
     (
         "_native",
         "_native_cuda",
+        "cuda_backend",
+        "device_array",
         "devices",
         "documents",
         "inputs",

@@ -9,7 +9,7 @@
 namespace mixsolve {
 namespace cuda {
 
-constexpr int kThreads = 256, kWarpLanes = 32, kWarps = kThreads / kWarpLanes;
+constexpr int kThreads = 256, kThreadBits = 8, kWarpLanes = 32, kWarpBits = 5, kWarps = kThreads / kWarpLanes;
 
 // The work of one block of threads: the samples at positions [begin, end), or some rows of the one at `begin`.
 struct Chunk {
@@ -23,15 +23,25 @@ struct SplitSample {
     int64_t first_chunk, n_chunks;
 };
 
-// How a block looks at its chunk: tile by tile, all classifiers of some rows at a time, in shared memory.
+// Rows side by side that a thread reads as one, of 16 bytes of losses or 32 of scores at most.
+MIXSOLVE_HOST_DEVICE constexpr int rows_together(int item_size, int score_size) {
+    return 16 / (item_size > score_size / 2 ? item_size : score_size / 2);
+}
+
+// How a block looks at its chunk: tile by tile, all classifiers of some rows at a time, in shared memory. Numbers of
+// threads that share something are powers of two, of which the exponent is given.
 struct TileShape {
-    int rows;           // a power of two: at most so many, of whole samples or of one long sample
-    int stride;         // rows from one classifier to the next in shared memory, see plan.cpp
-    int sample_lanes;   // threads that share a sample's attacks, a power of two
-    int moment_lanes;   // threads that share a classifier's rows, a power of two
-    int product_lanes;  // threads that share the rows of a square of the Hessian, a power of two; 0 without one
-    int sums_bytes;     // of shared memory for sums and records; 0: they stay in device memory
-    int shared_bytes;   // in all
+    int rows;          // a power of two: at most so many, of whole samples or of one long sample
+    int stride;        // rows from one classifier to the next in shared memory, see plan.cpp
+    int row_bits;      // threads that read the rows of a classifier
+    int sample_bits;   // threads that share a sample's attacks, a warp at most
+    int moment_bits;   // threads that share a classifier's rows, a warp at most
+    int product_bits;  // threads that share the rows of a square of the Hessian, a warp at most
+    bool hessian;
+    int samples;       // so many whole samples at most; 0: ragged
+    bool fours;        // samples are of a multiple of four attacks each, which a thread takes as one
+    int sums_bytes;    // of shared memory for sums and records; 0: they stay in device memory
+    int shared_bytes;  // in all
 };
 
 // Of one query and one long sample, or one piece of it: `kRecordHead` numbers, the moment (L), the best row (L) if it
@@ -39,12 +49,23 @@ struct TileShape {
 constexpr int kRecordMax = 0, kRecordMass = 1, kRecordExcess = 2, kRecordTotal = 3, kRecordScore = 4, kRecordAttack = 5,
               kRecordHead = 6;
 
+// What the code of a kernel has to reckon with.
+enum class Kind : int {
+    // The pass that solvers make most: one query at one temperature > 0, all samples of a rectangular table, no prior,
+    // value and gradient only. Its kernel knows that nothing else can be asked for.
+    kPlain = 0,
+    kAny = 1,
+    kHessian = 2,
+};
+
 struct PassArguments {
     LossTable table;
     const int64_t* samples;  // by position, or null for all
     const int64_t* starts;   // (n_positions + 1) rows before each position when ragged, else null
     int64_t n_positions;
-    bool contiguous;  // rows follow each other in memory as they do by position
+    bool contiguous;       // rows follow each other in memory as they do by position
+    bool aligned_planes;   // rows that may be read as one in one classifier may in all
+    bool aligned_samples;  // every sample consists of rows that may be read as one
 
     int64_t n_queries;
     const void* weights;                // (K, L) in the score type
@@ -68,6 +89,19 @@ struct PassArguments {
     double* per_sample;    // (K, n) or null
     int64_t* best_attack;  // (K, n) or null
     double* best_row;      // (K, n, L) or null
+
+    // For the derivative by the losses of the only query, all samples asked for; null without it.
+    char* loss_gradient;  // (L, n_rows) as the losses are stored
+    int64_t n_rows;
+    double gradient_scale;  // times weights s_i N
+    double* kept_scores;    // (n_rows) of samples longer than a tile
+};
+
+struct GatherArguments {
+    LossTable table;
+    const int64_t* offsets;  // (n) bytes from the table's first loss to the row's loss under the first classifier
+    int64_t n;
+    double* out;  // (n, L)
 };
 
 struct ReduceArguments {

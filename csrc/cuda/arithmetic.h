@@ -18,10 +18,13 @@ MIXSOLVE_DEVICE float widen(BFloat16 x) { return bits_to_float(static_cast<uint3
 MIXSOLVE_DEVICE float multiply_add(float a, float b, float c) { return fmaf(a, b, c); }
 MIXSOLVE_DEVICE double multiply_add(double a, double b, double c) { return fma(a, b, c); }
 
-template <class Score>
-struct Exponential {
-    Score exp, expm1;
-};
+MIXSOLVE_DEVICE void narrow_to(double& to, double x) { to = x; }
+MIXSOLVE_DEVICE void narrow_to(float& to, double x) { to = static_cast<float>(x); }
+MIXSOLVE_DEVICE void narrow_to(Float16& to, double x) { to.bits = float_to_half(static_cast<float>(x)); }
+MIXSOLVE_DEVICE void narrow_to(BFloat16& to, double x) {
+    const uint32_t bits = float_to_bits(static_cast<float>(x));
+    to.bits = static_cast<uint16_t>((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16);
+}
 
 // exp(x) and expm1(x) of x = behind * per_unit <= 0, where per_unit = exponent_unit<Score>() / temperature.
 template <class Score>
@@ -35,14 +38,13 @@ MIXSOLVE_DEVICE double exponent_unit<double>() {
     return 1.0;
 }
 
-MIXSOLVE_DEVICE Exponential<double> exponential(double behind, double per_unit) {
-    const double x = behind * per_unit;
-    return {exp(x), expm1(x)};
-}
-MIXSOLVE_DEVICE Exponential<float> exponential(float behind, float per_unit) {
-    const float x = behind * per_unit, e = exp2_approximate(x);
+MIXSOLVE_DEVICE double exponential(double behind, double per_unit) { return exp(behind * per_unit); }
+MIXSOLVE_DEVICE float exponential(float behind, float per_unit) { return exp2_approximate(behind * per_unit); }
+
+MIXSOLVE_DEVICE double exponential_minus_one(double behind, double per_unit) { return expm1(behind * per_unit); }
+MIXSOLVE_DEVICE float exponential_minus_one(float behind, float per_unit) {
     // Within half a power of two of 1, where e - 1 cancels, the series of expm1 up to y^7 is exact to rounding.
-    const float y = x * 0.693147181f;
+    const float x = behind * per_unit, y = x * 0.693147181f;
     float series = 1.0f / 5040;
     series = multiply_add(series, y, 1.0f / 720);
     series = multiply_add(series, y, 1.0f / 120);
@@ -50,7 +52,7 @@ MIXSOLVE_DEVICE Exponential<float> exponential(float behind, float per_unit) {
     series = multiply_add(series, y, 1.0f / 6);
     series = multiply_add(series, y, 0.5f);
     series = multiply_add(series * y, y, y);
-    return {e, x > -0.5f ? series : e - 1.0f};
+    return x > -0.5f ? series : exp2_approximate(x) - 1.0f;
 }
 
 template <class Score>
@@ -63,6 +65,10 @@ template <>
 MIXSOLVE_DEVICE double lowest<double>() {
     return -1.7976931348623157e+308;
 }
+
+// The larger one; a NaN beside a number is passed over.
+MIXSOLVE_DEVICE float higher(float a, float b) { return fmaxf(a, b); }
+MIXSOLVE_DEVICE double higher(double a, double b) { return fmax(a, b); }
 
 // The larger one; NaN when either is.
 template <class Score>
@@ -84,25 +90,36 @@ MIXSOLVE_DEVICE Best<Score> better(Best<Score> a, Best<Score> b) {
     return b;
 }
 
-// Over `lanes` neighbouring threads, a power of two; all of them get the answer, and all lanes of the warp take part.
+// Over 2^bits neighbouring threads; all of them get the answer, and all lanes of the warp take part.
 template <class T>
-MIXSOLVE_DEVICE T sum_over(T x, int lanes) {
-#pragma unroll 1
-    for (int distance = lanes / 2; distance > 0; distance /= 2) x += from_lane_xor(x, distance);
+MIXSOLVE_DEVICE T sum_over(T x, int bits) {
+#pragma unroll
+    for (int b = kWarpBits - 1; b >= 0; --b) {
+        if (b < bits) x += from_lane_xor(x, 1 << b);
+    }
     return x;
 }
 template <class T>
-MIXSOLVE_DEVICE T largest_over(T x, int lanes) {
-#pragma unroll 1
-    for (int distance = lanes / 2; distance > 0; distance /= 2) x = larger(x, from_lane_xor(x, distance));
+MIXSOLVE_DEVICE T largest_over(T x, int bits) {
+#pragma unroll
+    for (int b = kWarpBits - 1; b >= 0; --b) {
+        if (b < bits) x = larger(x, from_lane_xor(x, 1 << b));
+    }
+    return x;
+}
+template <class T>
+MIXSOLVE_DEVICE T highest_over(T x, int bits) {
+#pragma unroll
+    for (int b = kWarpBits - 1; b >= 0; --b) {
+        if (b < bits) x = higher(x, from_lane_xor(x, 1 << b));
+    }
     return x;
 }
 template <class Score>
-MIXSOLVE_DEVICE Best<Score> best_over(Best<Score> x, int lanes) {
-#pragma unroll 1
-    for (int distance = lanes / 2; distance > 0; distance /= 2) {
-        x = better(x, {from_lane_xor(x.score, distance), from_lane_xor(x.row, distance)});
-    }
+MIXSOLVE_DEVICE Best<Score> best_over_warp(Best<Score> x) {
+#pragma unroll
+    for (int b = kWarpBits - 1; b >= 0; --b)
+        x = better(x, {from_lane_xor(x.score, 1 << b), from_lane_xor(x.row, 1 << b)});
     return x;
 }
 

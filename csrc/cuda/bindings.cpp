@@ -153,6 +153,60 @@ py::dict run_pass(DeviceTable& table, const Doubles& weights, const Doubles& tem
     return out;
 }
 
+// Whether every score was finite; the gradient is at an address of the device.
+bool loss_gradient(DeviceTable& table, const Doubles& weights, const Doubles& temperature, double scale,
+                   uintptr_t gradient, bool float64_scores) {
+    const LossTable& view = table.on_host();
+    require(weights.ndim() == 1 && weights.size() == view.n_classifiers, "weights must have shape (n_classifiers,)");
+    require(temperature.ndim() == 1 && (temperature.size() == 1 || temperature.size() == view.n_samples),
+            "temperature must have shape (1,) or (n_samples,)");
+    require(gradient % mixsolve::item_size(view.storage) == 0, "the gradient must be aligned");
+    mixsolve::LossGradientRequest request{};
+    request.weights = weights.data();
+    request.temperature = temperature.data();
+    request.temperature_per_sample = temperature.size() > 1;
+    request.scale = scale;
+    request.float64_scores = float64_scores || view.storage == Storage::kFloat64;
+    bool finite = false;
+    mixsolve::cuda::run_without_interpreter(
+        [&] { finite = table.loss_gradient(request, reinterpret_cast<char*>(gradient)); });
+    return finite;
+}
+
+// Losses of cited attacks, (n, L).
+Doubles gather(DeviceTable& table, const Integers& sample, const Integers& attack) {
+    const LossTable& view = table.on_host();
+    const bool ragged = view.row_offsets != nullptr;
+    require(sample.ndim() == 1 && attack.ndim() == 1 && sample.size() == attack.size(), "one attack for each sample");
+    const int64_t n = sample.size(), item = mixsolve::item_size(view.storage);
+    std::vector<int64_t> offsets(static_cast<size_t>(n));
+    for (int64_t i = 0; i < n; ++i) {
+        const int64_t s = sample.at(i), j = attack.at(i);
+        require(s >= 0 && s < view.n_samples && j >= 0 && j < view.rows(s), "rows are out of range");
+        offsets[static_cast<size_t>(i)] = (ragged ? view.row_offsets[s] * item : s * view.stride_sample) + j * item;
+    }
+    Doubles out({static_cast<py::ssize_t>(n), static_cast<py::ssize_t>(view.n_classifiers)});
+    double* to = out.mutable_data();
+    if (n > 0) mixsolve::cuda::run_without_interpreter([&] { table.gather(offsets.data(), n, to); });
+    return out;
+}
+
+// Losses of some samples under one classifier, as they are stored, into `out`.
+void copy_samples(DeviceTable& table, int64_t classifier, const Integers& samples, py::array out) {
+    const LossTable& view = table.on_host();
+    require(classifier >= 0 && classifier < view.n_classifiers, "classifier is out of range");
+    int64_t rows = 0;
+    for (py::ssize_t i = 0; i < samples.size(); ++i) {
+        require(samples.at(i) >= 0 && samples.at(i) < view.n_samples, "samples are out of range");
+        rows += view.rows(samples.at(i));
+    }
+    require((out.flags() & py::array::c_style) && out.writeable() &&
+                out.nbytes() == rows * mixsolve::item_size(view.storage),
+            "out must be contiguous and as large as the samples");
+    char* to = static_cast<char*>(out.mutable_data());
+    mixsolve::cuda::run_without_interpreter([&] { table.copy(classifier, samples.data(), samples.size(), to); });
+}
+
 }  // namespace
 
 PYBIND11_MODULE(MIXSOLVE_MODULE, module) {
@@ -184,5 +238,10 @@ PYBIND11_MODULE(MIXSOLVE_MODULE, module) {
     module.def("run_pass", &run_pass, py::arg("table"), py::arg("weights"), py::arg("temperature"),
                py::arg("want") = kGradientOnly, py::arg("samples") = py::none(), py::arg("float64_scores") = false,
                py::arg("hessians") = 0);
+    module.def("loss_gradient", &loss_gradient, py::arg("table"), py::arg("weights"), py::arg("temperature"),
+               py::arg("scale"), py::arg("gradient"), py::arg("float64_scores") = false);
+    module.def("gather", &gather, py::arg("table"), py::arg("sample"), py::arg("attack"));
+    module.def("copy_samples", &copy_samples, py::arg("table"), py::arg("classifier"), py::arg("samples"),
+               py::arg("out"));
     mixsolve::cuda::bind_runtime(module);
 }

@@ -11,6 +11,14 @@
 namespace mixsolve {
 namespace cuda {
 
+// Memory that a pass works in: kept between passes, one set for each stream, whose passes take turns.
+struct Workspace {
+    std::mutex busy;
+    DeviceMemory question{"question"}, sums{"sums"}, records{"records"}, total{"totals"},
+        per_sample{"per-sample values"}, best_attack{"best attacks"}, best_row{"best rows"}, scores{"scores"};
+};
+Workspace& workspace_of(const Stream& stream);
+
 class DeviceTable {
   public:
     // `table.data` is in device memory, the rest in host memory, of which copies are taken. The losses are the
@@ -19,6 +27,12 @@ class DeviceTable {
 
     // The CPU's interface: numbers in and out of host memory. The table is read in the order of its stream.
     void run_pass(const PassRequest& request, PassAnswer& answer);
+    // The gradient is in device memory.
+    bool loss_gradient(const LossGradientRequest& request, char* gradient);
+    // Losses of the rows at these bytes from the first loss, (n, L), to host memory.
+    void gather(const int64_t* offsets, int64_t n, double* out);
+    // Losses of some samples under one classifier, as they are stored, to host memory.
+    void copy(int64_t classifier, const int64_t* samples, int64_t n, char* out);
 
     PlanSizes sizes;
 
@@ -29,6 +43,7 @@ class DeviceTable {
   private:
     PassArguments shape_of(const PassRequest& request, const Plan& plan) const;
     void send_question(const PassRequest& request, const Plan& plan, PassArguments& asked);
+    void launch_pass(const PassRequest& request, const Plan& plan, const PassArguments& asked) const;
     void make_room(const PassRequest& request, const Plan& plan, const PassAnswer& answer, PassArguments& asked);
     void bring_answers(const PassArguments& asked, const PassAnswer& answer) const;
     std::vector<double> add_up(const PassArguments& asked, int64_t n_partials);
@@ -39,10 +54,7 @@ class DeviceTable {
     std::vector<int64_t> row_offsets_;
     LossTable host_, device_;
     DeviceMemory offsets_memory_{"row offsets"}, weight_memory_{"sample weights"}, prior_memory_{"prior"};
-    // Kept between passes; one pass at a time uses them.
-    std::mutex busy_;
-    DeviceMemory question_{"question"}, chunks_{"chunks"}, sums_{"sums"}, records_{"records"}, total_{"totals"},
-        per_sample_{"per-sample values"}, best_attack_{"best attacks"}, best_row_{"best rows"};
+    Workspace& work_;
 };
 
 }  // namespace cuda

@@ -11,12 +11,20 @@ constexpr int kBlocks = 2;
 
 #define MIXSOLVE_PASS(type, Score, Stored)                                     \
     extern "C" __global__ void __launch_bounds__(kThreads, kBlocks)            \
+        mixsolve_plain_##type(const __grid_constant__ PassArguments asked) {   \
+        pass<Score, Stored, Kind::kPlain>(asked);                              \
+    }                                                                          \
+    extern "C" __global__ void __launch_bounds__(kThreads, kBlocks)            \
         mixsolve_pass_##type(const __grid_constant__ PassArguments asked) {    \
-        pass<Score, Stored, false>(asked);                                     \
+        pass<Score, Stored, Kind::kAny>(asked);                                \
     }                                                                          \
     extern "C" __global__ void __launch_bounds__(kThreads, kBlocks)            \
         mixsolve_hessian_##type(const __grid_constant__ PassArguments asked) { \
-        pass<Score, Stored, true>(asked);                                      \
+        pass<Score, Stored, Kind::kHessian>(asked);                            \
+    }                                                                          \
+    extern "C" __global__ void __launch_bounds__(kThreads, kBlocks)            \
+        mixsolve_finish_##type(const __grid_constant__ PassArguments asked) {  \
+        finish_gradient<Score, Stored>(asked);                                 \
     }
 
 MIXSOLVE_PASS(float64, double, double)
@@ -27,6 +35,17 @@ MIXSOLVE_PASS(float32_in_float64, double, float)
 MIXSOLVE_PASS(float16_in_float64, double, Float16)
 MIXSOLVE_PASS(bfloat16_in_float64, double, BFloat16)
 
+#define MIXSOLVE_GATHER(type, Stored)                                           \
+    extern "C" __global__ void __launch_bounds__(kThreads, kBlocks)             \
+        mixsolve_gather_##type(const __grid_constant__ GatherArguments asked) { \
+        gather<Stored>(asked);                                                  \
+    }
+
+MIXSOLVE_GATHER(float64, double)
+MIXSOLVE_GATHER(float32, float)
+MIXSOLVE_GATHER(float16, Float16)
+MIXSOLVE_GATHER(bfloat16, BFloat16)
+
 extern "C" __global__ void __launch_bounds__(kThreads, kBlocks)
     mixsolve_settle(const __grid_constant__ PassArguments asked) {
     settle_split(asked);
@@ -36,15 +55,30 @@ extern "C" __global__ void __launch_bounds__(kThreads, kBlocks)
     reduce(asked);
 }
 
-#define MIXSOLVE_KERNELS(type) \
-    {MIXSOLVE_KERNEL(mixsolve_pass_##type, PassArguments), MIXSOLVE_KERNEL(mixsolve_hessian_##type, PassArguments)}
+#define MIXSOLVE_KERNELS(type)                                                                                    \
+    {MIXSOLVE_KERNEL(mixsolve_plain_##type, PassArguments), MIXSOLVE_KERNEL(mixsolve_pass_##type, PassArguments), \
+     MIXSOLVE_KERNEL(mixsolve_hessian_##type, PassArguments), MIXSOLVE_KERNEL(mixsolve_finish_##type, PassArguments)}
 
-const Kernel& pass_kernel(Storage storage, bool float64_scores, bool hessian) {
-    static const Kernel in_storage[][2] = {MIXSOLVE_KERNELS(float64), MIXSOLVE_KERNELS(float32),
+namespace {
+const Kernel* kernels_of(Storage storage, bool float64_scores) {
+    static const Kernel in_storage[][4] = {MIXSOLVE_KERNELS(float64), MIXSOLVE_KERNELS(float32),
                                            MIXSOLVE_KERNELS(float16), MIXSOLVE_KERNELS(bfloat16)};
-    static const Kernel in_float64[][2] = {MIXSOLVE_KERNELS(float64), MIXSOLVE_KERNELS(float32_in_float64),
+    static const Kernel in_float64[][4] = {MIXSOLVE_KERNELS(float64), MIXSOLVE_KERNELS(float32_in_float64),
                                            MIXSOLVE_KERNELS(float16_in_float64), MIXSOLVE_KERNELS(bfloat16_in_float64)};
-    return (float64_scores ? in_float64 : in_storage)[static_cast<int>(storage)][hessian];
+    return (float64_scores ? in_float64 : in_storage)[static_cast<int>(storage)];
+}
+}  // namespace
+
+const Kernel& pass_kernel(Storage storage, bool float64_scores, Kind kind) {
+    return kernels_of(storage, float64_scores)[static_cast<int>(kind)];
+}
+const Kernel& finish_kernel(Storage storage, bool float64_scores) { return kernels_of(storage, float64_scores)[3]; }
+const Kernel& gather_kernel(Storage storage) {
+    static const Kernel kernels[] = {MIXSOLVE_KERNEL(mixsolve_gather_float64, GatherArguments),
+                                     MIXSOLVE_KERNEL(mixsolve_gather_float32, GatherArguments),
+                                     MIXSOLVE_KERNEL(mixsolve_gather_float16, GatherArguments),
+                                     MIXSOLVE_KERNEL(mixsolve_gather_bfloat16, GatherArguments)};
+    return kernels[static_cast<int>(storage)];
 }
 const Kernel& settle_kernel() {
     static const Kernel kernel = MIXSOLVE_KERNEL(mixsolve_settle, PassArguments);

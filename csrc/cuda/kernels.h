@@ -14,9 +14,12 @@ struct Kernel {
     size_t argument_bytes;
 };
 
-const Kernel& pass_kernel(Storage storage, bool float64_scores, bool hessian);  // one block per chunk
-const Kernel& settle_kernel();                                                  // one block per split sample
-const Kernel& reduce_kernel();                                                  // one block per `column_lanes` columns
+const Kernel& pass_kernel(Storage storage, bool float64_scores, Kind kind);  // one block per chunk
+// One block per piece of a split sample: its derivatives by the losses.
+const Kernel& finish_kernel(Storage storage, bool float64_scores);
+const Kernel& settle_kernel();                 // one block per split sample
+const Kernel& reduce_kernel();                 // one block per `column_lanes` columns
+const Kernel& gather_kernel(Storage storage);  // one thread per loss
 
 }  // namespace cuda
 }  // namespace mixsolve

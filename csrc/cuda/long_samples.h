@@ -21,9 +21,8 @@ MIXSOLVE_DEVICE void keep_state(const OnlineLse<double>& state, double* record) 
 }
 
 // Adds a finished sample to the sums of its block and hands its answers out. Each number of `sums` and `moment`
-// belongs to the same thread as in Tile::add_moments, where `moment_lanes` threads share a classifier.
-MIXSOLVE_DEVICE void settle(const Query& query, int64_t position, const double* record, int moment_lanes,
-                            double* sums) {
+// belongs to the same thread as in Tile::add_moments, where 2^`moment_bits` threads share a classifier.
+MIXSOLVE_DEVICE void settle(const Query& query, int64_t position, const double* record, int moment_bits, double* sums) {
     const PassArguments& asked = query.asked;
     const int64_t sample = query.sample(position), n_classifiers = asked.table.n_classifiers;
     const double share = query.share(sample), *moment = record + kRecordHead, *best_row = moment + n_classifiers;
@@ -37,8 +36,8 @@ MIXSOLVE_DEVICE void settle(const Query& query, int64_t position, const double* 
         if (asked.best_attack) asked.best_attack[query.answer(position)] = static_cast<int64_t>(record[kRecordAttack]);
     }
     const double scale = worst_case ? share : share / record[kRecordMass];
-    if (thread() % moment_lanes != 0) return;
-    for (int64_t k = thread() / moment_lanes; k < n_classifiers; k += kThreads / moment_lanes) {
+    if ((thread() & ((1 << moment_bits) - 1)) != 0) return;
+    for (int64_t k = thread() >> moment_bits; k < n_classifiers; k += kThreads >> moment_bits) {
         here[1 + k] += scale * moment[k];
         if (asked.best_row) query.best_row(position)[k] = best_row[k];
     }
@@ -58,8 +57,10 @@ MIXSOLVE_DEVICE void settle_hessian(const Query& query, int64_t position, double
 // sum of those about their own means and this number times d d'.
 MIXSOLVE_DEVICE double mass_between(double a, double b) { return a * b / (a + b); }
 
-template <class Score, class Stored, bool kHessian>
+template <class Score, class Stored, Kind kKind>
 struct LongSample {
+    static constexpr bool kPlain = kKind == Kind::kPlain;
+
     Tile<Score, Stored>& tile;
     const PassArguments& asked;
     int64_t position;
@@ -73,11 +74,13 @@ struct LongSample {
 #pragma unroll 1
         for (int64_t begin = first; begin < last; begin += asked.tile.rows) {
             const int n_rows = static_cast<int>(last - begin < asked.tile.rows ? last - begin : asked.tile.rows);
-            tile.load(n_rows, [=](int row) { return data + (begin + row) * static_cast<int64_t>(sizeof(Stored)); });
+            const char* const here = data + begin * static_cast<int64_t>(sizeof(Stored));
+            tile.load(n_rows, tile.is_aligned(here), [=](int row) { return here + row * sizeof(Stored); });
 #pragma unroll 1
-            for (int64_t q = 0; q < asked.n_queries; ++q) {
+            for (int64_t q = 0; q < (kPlain ? 1 : asked.n_queries); ++q) {
                 const Query query{asked, q};
-                tile.score(q, n_rows);
+                tile.template score<kKind>(q, n_rows);
+                if (kKind == Kind::kAny && asked.kept_scores) keep_scores(begin, n_rows);
                 add_tile(query, begin, n_rows, begin == first);
                 __syncthreads();
             }
@@ -85,12 +88,18 @@ struct LongSample {
     }
 
   private:
+    // Until it is known what they amount to in the whole sample.
+    MIXSOLVE_DEVICE void keep_scores(int64_t first_row, int n_rows) const {
+        double* const to = asked.kept_scores + asked.table.first_row(sample) + first_row;
+        for (int row = thread(); row < n_rows; row += kThreads) to[row] = static_cast<double>(tile.scores[row]);
+    }
+
     MIXSOLVE_DEVICE void add_tile(const Query& query, int64_t first_row, int n_rows, bool opening) {
         double* record = query.record_in(records);
-        const Best<Score> best = best_of_tile(n_rows);
-        const bool beaten = opening || static_cast<double>(best.score) > record[kRecordScore];
+        const Best<Score> best = kPlain ? Best<Score>{highest_of_tile(n_rows), 0} : best_of_tile(n_rows);
+        const bool beaten = opening || (!kPlain && static_cast<double>(best.score) > record[kRecordScore]);
         double shrink, grow;
-        if (query.worst_case()) {
+        if (!kPlain && query.worst_case()) {
             for (int row = thread(); row < n_rows; row += kThreads) tile.chance[row] = row == best.row ? 1 : 0;
             shrink = beaten ? 0 : 1;
             grow = beaten ? 1 : 0;
@@ -100,17 +109,23 @@ struct LongSample {
             shrink = tile.numbers[4 * kWarps];
             grow = tile.numbers[4 * kWarps + 1];
         }
-        if (thread() == 0 && (beaten || best.score != best.score)) {
+        if (!kPlain && thread() == 0 && (beaten || best.score != best.score)) {
             record[kRecordScore] = static_cast<double>(best.score);
             record[kRecordAttack] = static_cast<double>(first_row + best.row);
         }
         double* moment = record + kRecordHead;
-        if (kHessian && query.wants_hessian()) add_hessian(n_rows, shrink, grow, moment, query.second_in(record));
+        if (kKind == Kind::kHessian && query.wants_hessian())
+            add_hessian(n_rows, shrink, grow, moment, query.second_in(record));
         tile.add_moments(n_rows, shrink, grow, moment);
-        if (!asked.best_row || !beaten || thread() % asked.tile.moment_lanes != 0) return;
-        const int step = kThreads / asked.tile.moment_lanes;
-        for (int k = thread() / asked.tile.moment_lanes; k < tile.n_classifiers(); k += step) {
-            moment[asked.table.n_classifiers + k] = static_cast<double>(tile.loss(k, best.row));
+        if (!kPlain && asked.best_row && beaten) keep_row(best.row, moment + asked.table.n_classifiers);
+    }
+
+    // By the threads that `settle` hands it out by.
+    MIXSOLVE_DEVICE void keep_row(int row, double* to) const {
+        const int bits = asked.tile.moment_bits;
+        if ((thread() & ((1 << bits) - 1)) != 0) return;
+        for (int k = thread() >> bits; k < tile.n_classifiers(); k += kThreads >> bits) {
+            to[k] = static_cast<double>(tile.loss(k, row));
         }
     }
 
@@ -120,24 +135,37 @@ struct LongSample {
         double* const shift = tile.shift;
         SecondMoments<Score, Stored> moments{tile};
         moments.deviate(
-            1, asked.tile.moment_lanes, [=](int s) { return s * n_rows; },
+            1, asked.tile.moment_bits, [=](int s) { return s * n_rows; },
             [=](int, int k, double mean) { shift[k] = moment[k] * per_mass - mean; });
         __syncthreads();
         moments.add_products(
             n_rows, tile.chance, shrink, grow, [=](int k, int l) { return between * shift[k] * shift[l]; }, second);
     }
 
+    // Known to all threads. A score that is NaN is passed over, and makes the mass so.
+    MIXSOLVE_DEVICE Score highest_of_tile(int n_rows) {
+        Score highest = lowest<Score>();
+        for (int row = thread(); row < n_rows; row += kThreads) highest = higher(highest, tile.scores[row]);
+        if (tile.warp < busy_warps(n_rows)) highest = highest_over(highest, kWarpBits);
+        if (thread() % kWarpLanes == 0) tile.numbers[tile.warp] = static_cast<double>(highest);
+        __syncthreads();
+        for (int warp = 0; warp < busy_warps(n_rows); ++warp) {
+            highest = higher(highest, static_cast<Score>(tile.numbers[warp]));
+        }
+        return highest;
+    }
+
     // Known to all threads.
     MIXSOLVE_DEVICE Best<Score> best_of_tile(int n_rows) {
         Best<Score> best{lowest<Score>(), n_rows};
         for (int row = thread(); row < n_rows; row += kThreads) best = better(best, {tile.scores[row], row});
-        best = best_over(best, kWarpLanes);
+        if (tile.warp < busy_warps(n_rows)) best = best_over_warp(best);
         if (thread() % kWarpLanes == 0) {
-            tile.numbers[thread() / kWarpLanes] = static_cast<double>(best.score);
-            tile.rows[thread() / kWarpLanes] = best.row;
+            tile.numbers[tile.warp] = static_cast<double>(best.score);
+            tile.rows[tile.warp] = best.row;
         }
         __syncthreads();
-        for (int warp = 0; warp < kWarps; ++warp) {
+        for (int warp = 0; warp < busy_warps(n_rows); ++warp) {
             best = better(best, {static_cast<Score>(tile.numbers[warp]), tile.rows[warp]});
         }
         return best;
@@ -149,7 +177,7 @@ struct LongSample {
                                     bool opening) {
         OnlineLse<Score> here = soften(query, first_row, n_rows, largest);
         const int64_t first_prior = asked.table.first_row(sample) + first_row;
-        if (Rescue<Score>::needed(query, here.mass)) {
+        if (!kPlain && Rescue<Score>::needed(query, here.mass)) {
             const Rescue<Score> rescued(query, sample, first_prior, tile.scores, tile.chance, n_rows, thread(),
                                         kThreads);
             here.max = rescued.max;
@@ -173,36 +201,48 @@ struct LongSample {
         __syncthreads();
     }
 
+    MIXSOLVE_DEVICE static Score prior(const Query& query, int64_t row) {
+        return kPlain ? Score(1) : static_cast<Score>(query.prior(row));
+    }
+
     // The state of the tile's rows, known to all threads.
     MIXSOLVE_DEVICE OnlineLse<Score> soften(const Query& query, int64_t first_row, int n_rows, Score largest) {
         const Score per_unit = static_cast<Score>(query.inverse_temperature(sample) * exponent_unit<Score>());
         const int64_t first_prior = asked.table.first_row(sample) + first_row;
-        Score mass = 0, excess = 0, total = 0;
+        Score mass = 0, total = 0;
         for (int row = thread(); row < n_rows; row += kThreads) {
-            const Exponential<Score> e = exponential(tile.scores[row] - largest, per_unit);
-            const Score u = static_cast<Score>(query.prior(first_prior + row));
-            tile.chance[row] = u * e.exp;
-            mass += u * e.exp;
-            excess += u * e.expm1;
+            const Score u = prior(query, first_prior + row);
+            tile.chance[row] = u * exponential(tile.scores[row] - largest, per_unit);
+            mass += tile.chance[row];
             total += u;
         }
-        mass = sum_over(mass, kWarpLanes);
-        excess = sum_over(excess, kWarpLanes);
-        total = sum_over(total, kWarpLanes);
-        if (thread() % kWarpLanes == 0) {
-            double* mine = tile.numbers + kWarps + thread() / kWarpLanes;
-            mine[0] = static_cast<double>(mass);
-            mine[kWarps] = static_cast<double>(excess);
-            mine[2 * kWarps] = static_cast<double>(total);
+        OnlineLse<Score> state{largest, sum_over_block(mass, 1, n_rows), 0, static_cast<Score>(n_rows)};
+        if (!kPlain && asked.table.prior) state.total = sum_over_block(total, 3, n_rows);
+        // Elsewhere the difference loses nothing.
+        state.excess = state.mass - state.total;
+        if (!(state.mass > static_cast<Score>(kHighTemperatureShare) * state.total)) return state;
+        Score excess = 0;
+        for (int row = thread(); row < n_rows; row += kThreads) {
+            const Score u = prior(query, first_prior + row);
+            excess += u * exponential_minus_one(tile.scores[row] - largest, per_unit);
         }
-        __syncthreads();
-        OnlineLse<Score> state{largest, 0, 0, 0};
-        for (int warp = 0; warp < kWarps; ++warp) {
-            state.mass += static_cast<Score>(tile.numbers[kWarps + warp]);
-            state.excess += static_cast<Score>(tile.numbers[2 * kWarps + warp]);
-            state.total += static_cast<Score>(tile.numbers[3 * kWarps + warp]);
-        }
+        state.excess = sum_over_block(excess, 2, n_rows);
         return state;
+    }
+
+    MIXSOLVE_DEVICE static int busy_warps(int n_rows) {
+        return n_rows < kThreads ? (n_rows + kWarpLanes - 1) / kWarpLanes : kWarps;
+    }
+
+    // Known to all threads. `which` of the numbers of warps it goes through.
+    MIXSOLVE_DEVICE Score sum_over_block(Score x, int which, int n_rows) {
+        double* const told = tile.numbers + which * kWarps;
+        if (tile.warp < busy_warps(n_rows)) x = sum_over(x, kWarpBits);
+        if (thread() % kWarpLanes == 0) told[tile.warp] = static_cast<double>(x);
+        __syncthreads();
+        Score sum = 0;
+        for (int warp = 0; warp < busy_warps(n_rows); ++warp) sum += static_cast<Score>(told[warp]);
+        return sum;
     }
 };
 

@@ -1,6 +1,7 @@
 #include "plan.h"
 
 #include <algorithm>
+#include <numeric>
 #include <stdexcept>
 #include <string>
 
@@ -11,6 +12,7 @@ namespace cuda {
 namespace {
 
 constexpr int kMostSharedBytes = 64 * 1024;  // of the smallest device that is supported
+constexpr int64_t kLanes = kWarpLanes, kRowsPerLane = 8;
 
 int64_t power_of_two_up_to(int64_t x) {
     int64_t power = 1;
@@ -18,16 +20,22 @@ int64_t power_of_two_up_to(int64_t x) {
     return power;
 }
 
+int exponent_of(int64_t power) {
+    int exponent = 0;
+    while (int64_t{1} << exponent < power) ++exponent;
+    return exponent;
+}
+
 class Planner {
   public:
-    Planner(const LossTable& table, const PassRequest& request, bool wants_best_row, const PlanSizes& sizes)
-        : table_(table), request_(request), wants_best_row_(wants_best_row), sizes_(sizes) {
+    Planner(const LossTable& table, const PassRequest& request, Wanted wanted, const PlanSizes& sizes)
+        : table_(table), request_(request), wanted_(wanted), sizes_(sizes) {
         row_bytes_ = table.n_classifiers * item_size(table.storage);
     }
 
     Plan make() {
         const int64_t L = table_.n_classifiers, entries = request_.n_hessians > 0 ? hessian_entries(L) : 0;
-        plan_.record_numbers = static_cast<int>(kRecordHead + L * (wants_best_row_ ? 2 : 1) + entries);
+        plan_.record_numbers = static_cast<int>(kRecordHead + L * (wanted_.best_row ? 2 : 1) + entries);
         plan_.n_sums = request_.n_queries * (1 + L) + request_.n_hessians * entries;
         count_rows();
         shape_tile();
@@ -58,22 +66,27 @@ class Planner {
         const int64_t n_classifiers = table_.n_classifiers, item = item_size(table_.storage);
         const int64_t score = request_.float64_scores ? 8 : 4;
         const int64_t kept_per_row = row_bytes_ + (request_.n_hessians > 0 ? n_classifiers * score : 0);
-        const int64_t most = std::min(sizes_.tile_bytes / kept_per_row, sizes_.most_tile_rows);
+        const int together = rows_together(static_cast<int>(item), static_cast<int>(score));
+        const int64_t most = std::min(sizes_.tile_bytes / kept_per_row, sizes_.most_tile_rows * 4 / score);
         TileShape& tile = plan_.tile;
-        tile.rows = static_cast<int>(power_of_two_up_to(most));
-        // Many threads to a classifier when they are few, one when there are many.
-        const int64_t lanes = std::clamp<int64_t>(power_of_two_up_to(512 / n_classifiers), 1, kWarpLanes);
-        tile.moment_lanes = static_cast<int>(std::min<int64_t>(lanes, tile.rows));
-        // A warp looks at `moment_lanes` rows of several classifiers at once: they lie in different banks.
-        tile.stride = tile.rows + (tile.moment_lanes < kWarpLanes ? tile.moment_lanes : 0);
+        tile.rows = static_cast<int>(rows_of_tile(most, together));
+        const int64_t groups = std::max(tile.rows / together, 1);
+        tile.row_bits = std::min(exponent_of(groups), kThreadBits);
+        // Many threads to a classifier when they are few; a quarter of a warp looks at 16 bytes each of one or several
+        // classifiers at once, which are to lie in different banks, but where that costs much of the tile.
+        const int64_t sharing = power_of_two_up_to(kThreads / std::min<int64_t>(n_classifiers, kThreads));
+        tile.moment_bits = exponent_of(std::min({sharing, power_of_two_up_to(groups), kLanes}));
+        tile.stride = tile.rows + (groups > 8 && tile.moment_bits < 3 ? together << tile.moment_bits : 0);
         const int64_t mean_rows = std::max<int64_t>(plan_.rows / request_.n_samples, 1);
-        constexpr int64_t kRowsPerLane = 4;
         const int64_t wanted = (mean_rows + kRowsPerLane - 1) / kRowsPerLane;
-        tile.sample_lanes = static_cast<int>(std::min<int64_t>(power_of_two_up_to(2 * wanted - 1), kWarpLanes));
+        tile.sample_bits = exponent_of(std::min(power_of_two_up_to(2 * wanted - 1), kLanes));
+        if (!table_.row_offsets) tile.samples = samples_in(tile.rows, together);
+        tile.fours = !table_.row_offsets && table_.n_attacks % 4 == 0;
         if (request_.n_hessians > 0) {
             const int64_t sides = (n_classifiers + 3) / 4, squares = sides * (sides + 1) / 2;
             const int64_t sharing = std::clamp<int64_t>(power_of_two_up_to(512 / squares), 1, kWarpLanes);
-            tile.product_lanes = static_cast<int>(std::min<int64_t>(sharing, tile.rows));
+            tile.product_bits = exponent_of(std::min<int64_t>(sharing, tile.rows));
+            tile.hessian = true;
         }
         const int64_t sums = (plan_.n_sums + request_.n_queries * plan_.record_numbers) * 8;
         tile.sums_bytes = sums <= sizes_.shared_sums_bytes ? static_cast<int>(sums) : 0;
@@ -85,6 +98,21 @@ class Planner {
         }
     }
 
+    // A power of two; where a classifier's rows keep most threads busy, as many as there is room for.
+    static int64_t rows_of_tile(int64_t most, int together) {
+        const int64_t groups = most / together;
+        if (groups >= kThreads) return groups / kThreads * kThreads * together;
+        return 4 * groups >= 3 * kThreads ? groups * together : power_of_two_up_to(most);
+    }
+
+    // So many that what comes next is aligned as the first of them is, where that is to be had.
+    int samples_in(int64_t rows, int together) const {
+        int64_t fit = rows / table_.n_attacks;
+        const int64_t step = together / std::gcd<int64_t>(together, table_.n_attacks);
+        if (fit > step) fit -= fit % step;
+        return static_cast<int>(fit);
+    }
+
     void cut() {
         const int64_t n = request_.n_samples;
         const int64_t sum_bytes = plan_.n_sums * 8;
@@ -94,12 +122,15 @@ class Planner {
         const int64_t chunk_rows = (plan_.rows + wanted - 1) / wanted;
         const int64_t piece_bytes = std::max(sizes_.piece_bytes, 16 * 8 * request_.n_queries * plan_.record_numbers);
         piece_rows_ = std::max<int64_t>(piece_bytes / row_bytes_ / plan_.tile.rows, 1) * plan_.tile.rows;
+        const int64_t longest_whole = wanted_.loss_gradient ? plan_.tile.rows : piece_rows_;
         for (int64_t begin = 0; begin < n;) {
             int64_t end = begin, rows = 0;
-            if (!table_.row_offsets && table_.n_attacks <= piece_rows_) {
-                end = std::min(n, begin + std::max<int64_t>(chunk_rows / table_.n_attacks, 1));
+            if (!table_.row_offsets && table_.n_attacks <= longest_whole) {
+                const int64_t samples = std::max<int64_t>(plan_.tile.samples, 1);  // whole tiles, if there are several
+                const int64_t fit = std::max<int64_t>(chunk_rows / table_.n_attacks, 1);
+                end = std::min(n, begin + (fit > samples ? fit - fit % samples : fit));
             } else {
-                while (end < n && rows_at(end) <= piece_rows_ && (rows == 0 || rows + rows_at(end) <= chunk_rows)) {
+                while (end < n && rows_at(end) <= longest_whole && (rows == 0 || rows + rows_at(end) <= chunk_rows)) {
                     rows += rows_at(end++);
                 }
             }
@@ -123,7 +154,7 @@ class Planner {
 
     const LossTable& table_;
     const PassRequest& request_;
-    const bool wants_best_row_;
+    const Wanted wanted_;
     const PlanSizes& sizes_;
     int64_t row_bytes_, longest_ = 1, piece_rows_ = 1;
     std::vector<int64_t> split_;
@@ -132,8 +163,8 @@ class Planner {
 
 }  // namespace
 
-Plan make_plan(const LossTable& table, const PassRequest& request, bool wants_best_row, const PlanSizes& sizes) {
-    return Planner(table, request, wants_best_row, sizes).make();
+Plan make_plan(const LossTable& table, const PassRequest& request, Wanted wanted, const PlanSizes& sizes) {
+    return Planner(table, request, wanted, sizes).make();
 }
 
 }  // namespace cuda

@@ -12,8 +12,8 @@ namespace cuda {
 
 // Sizes that decide the plan; the tests choose smaller ones, so that small tables are cut as large ones are.
 struct PlanSizes {
-    int64_t tile_bytes = 32 * 1024;  // of losses in shared memory
-    int64_t most_tile_rows = 1024;
+    int64_t tile_bytes = 32 * 1024;         // of losses in shared memory
+    int64_t most_tile_rows = 2048;          // half as many with float64 scores
     int64_t chunk_bytes = 256 * 1024;       // at least so many per block
     int64_t most_chunks = 8192;             // of whole samples
     int64_t piece_bytes = 1024 * 1024;      // a longer sample is cut into pieces
@@ -32,7 +32,11 @@ struct Plan {
 };
 
 // `table` is seen from the host: its row offsets are in host memory.
-Plan make_plan(const LossTable& table, const PassRequest& request, bool wants_best_row, const PlanSizes& sizes);
+// What is asked for beside sums. For derivatives by the losses every sample longer than a tile is split.
+struct Wanted {
+    bool best_row, loss_gradient;
+};
+Plan make_plan(const LossTable& table, const PassRequest& request, Wanted wanted, const PlanSizes& sizes);
 
 }  // namespace cuda
 }  // namespace mixsolve

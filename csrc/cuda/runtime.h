@@ -52,9 +52,10 @@ class DeviceMemory {
     int device_ = 0;
 };
 
-// In the stream's order. A download returns when the numbers are there, and everything before it is done.
+// In the stream's order. What is downloaded is there when `finish` has returned.
 void upload(void* to, const void* from, size_t bytes, const Stream& stream);
 void download(void* to, const void* from, size_t bytes, const Stream& stream);
+void finish(const Stream& stream);
 void launch(const Kernel& kernel, int64_t blocks, size_t shared_bytes, const Stream& stream, const void* arguments);
 
 }  // namespace cuda

@@ -95,6 +95,8 @@ void upload(void* to, const void* from, size_t bytes, const Stream& stream) {
 void download(void* to, const void* from, size_t bytes, const Stream& stream) {
     check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, handle(stream)), "cudaMemcpyAsync to the host",
           stream.device);
+}
+void finish(const Stream& stream) {
     check(cudaStreamSynchronize(handle(stream)), "cudaStreamSynchronize", stream.device);
 }
 

@@ -25,11 +25,12 @@ struct SecondMoments {
     // deviations(k, row) = loss(k, row) - the mean of its sample under `chance`; `mean_at(s, k, mean)` is told the
     // means. `start(s)` is the first row of sample s. All threads take part.
     template <class Start, class Mean>
-    MIXSOLVE_DEVICE void deviate(int n_samples, int lanes, const Start& start, const Mean& mean_at) {
-        const int count = tile.n_classifiers(), pairs = count * n_samples, lane = thread() % lanes;
+    MIXSOLVE_DEVICE void deviate(int n_samples, int bits, const Start& start, const Mean& mean_at) {
+        const int count = tile.n_classifiers(), pairs = count * n_samples, lanes = 1 << bits,
+                  lane = thread() & (lanes - 1);
 #pragma unroll 1
-        for (int first = 0; first < pairs; first += kThreads / lanes) {
-            const int pair = first + thread() / lanes;
+        for (int first = 0; first < pairs; first += kThreads >> bits) {
+            const int pair = first + (thread() >> bits);
             const bool mine = pair < pairs;
             const int k = mine ? pair / n_samples : 0, s = pair % n_samples;
             const int begin = mine ? start(s) : 0, end = mine ? start(s + 1) : 0;
@@ -39,8 +40,8 @@ struct SecondMoments {
                 sum = multiply_add(tile.chance[row], tile.loss(k, row) - origin, sum);
                 mass += tile.chance[row];
             }
-            sum = sum_over(sum, lanes);
-            mass = sum_over(mass, lanes);
+            sum = sum_over(sum, bits);
+            mass = sum_over(mass, bits);
             const Score mean = mass == 0 ? Score(0) : sum / mass;  // a sample of weight 0 counts for nothing
             for (int row = begin + lane; row < end; row += lanes) {
                 tile.deviations[k * tile.asked.tile.stride + row] = tile.loss(k, row) - origin - mean;
@@ -54,11 +55,11 @@ struct SecondMoments {
     template <class Extra>
     MIXSOLVE_DEVICE void add_products(int n_rows, const Score* weight, double shrink, double grow, const Extra& extra,
                                       double* target) const {
-        const int lanes = tile.asked.tile.product_lanes, lane = thread() % lanes;
+        const int bits = tile.asked.tile.product_bits, lanes = 1 << bits, lane = thread() & (lanes - 1);
         const int sides = (tile.n_classifiers() + kSide - 1) / kSide, squares = sides * (sides + 1) / 2;
 #pragma unroll 1
-        for (int first = 0; first < squares; first += kThreads / lanes) {
-            const int square = first + thread() / lanes;
+        for (int first = 0; first < squares; first += kThreads >> bits) {
+            const int square = first + (thread() >> bits);
             const int up = static_cast<int>(triangle_row(square)), across = square - up * (up + 1) / 2;
             Score sum[kSide][kSide] = {};
             if (square < squares) multiply(n_rows, weight, up * kSide, across * kSide, lane, lanes, sum);
@@ -66,7 +67,7 @@ struct SecondMoments {
             for (int i = 0; i < kSide; ++i) {
 #pragma unroll
                 for (int j = 0; j < kSide; ++j) {
-                    const double total = static_cast<double>(sum_over(sum[i][j], lanes));
+                    const double total = static_cast<double>(sum_over(sum[i][j], bits));
                     const int64_t k = up * kSide + i, l = across * kSide + j;
                     if (lane != 0 || square >= squares || k >= tile.n_classifiers() || l > k) continue;
                     double& entry = target[k * (k + 1) / 2 + l];

@@ -9,8 +9,10 @@
 namespace mixsolve {
 namespace cuda {
 
-template <class Score, class Stored, bool kHessian>
+template <class Score, class Stored, Kind kKind>
 struct ShortSamples {
+    static constexpr bool kPlain = kKind == Kind::kPlain;
+
     Tile<Score, Stored>& tile;
     const PassArguments& asked;
     int64_t position;  // of the first sample in the tile
@@ -18,43 +20,64 @@ struct ShortSamples {
     int n_rows;
 
     MIXSOLVE_DEVICE int start(int s) const {
-        return asked.starts ? static_cast<int>(asked.starts[position + s] - asked.starts[position])
-                            : s * static_cast<int>(asked.table.n_attacks);
+        return !kPlain && asked.starts ? static_cast<int>(asked.starts[position + s] - asked.starts[position])
+                                       : s * static_cast<int>(asked.table.n_attacks);
     }
 
     // Where a row of the tile lies in memory.
     MIXSOLVE_DEVICE const char* place(int row) const {
         int s = 0;
-        if (!asked.contiguous) s = asked.starts ? owner(row) : row / static_cast<int>(asked.table.n_attacks);
-        const int64_t sample = asked.samples ? asked.samples[position + s] : position + s;
-        return asked.table.sample_data(sample) + (row - start(s)) * static_cast<int64_t>(sizeof(Stored));
+        if (!asked.contiguous) {
+            s = !kPlain && asked.starts ? owner(row) : row / static_cast<int>(asked.table.n_attacks);
+        }
+        const int64_t sample = sample_at(position + s),
+                      within = (row - start(s)) * static_cast<int64_t>(sizeof(Stored));
+        if (kPlain) return asked.table.data + sample * asked.table.stride_sample + within;
+        return asked.table.sample_data(sample) + within;
     }
 
     MIXSOLVE_DEVICE void answer(double* sums) {
-        tile.load(n_rows, [this](int row) { return place(row); });
+        const bool wide = asked.contiguous ? tile.is_aligned(place(0)) : asked.aligned_samples;
+        tile.load(n_rows, wide, [this](int row) { return place(row); });
 #pragma unroll 1
-        for (int64_t q = 0; q < asked.n_queries; ++q) {
+        for (int64_t q = 0; q < (kPlain ? 1 : asked.n_queries); ++q) {
             const Query query{asked, q};
-            tile.score(q, n_rows);
-            const double value = sum_over(weigh_rows(query), kWarpLanes);
-            if (thread() % kWarpLanes == 0) tile.numbers[thread() / kWarpLanes] = value;
+            tile.template score<kKind>(q, n_rows);
+            const Score value = weigh_rows(query);
+            if (thread() % kWarpLanes == 0) tile.numbers[tile.warp] = static_cast<double>(value);
             __syncthreads();
             double* here = query.sums_in(sums);
             if (thread() == 0) {
                 for (int warp = 0; warp < kWarps; ++warp) here[0] += tile.numbers[warp];
             }
             tile.add_moments(n_rows, 1.0, 1.0, here + 1);
-            if (kHessian && query.wants_hessian()) add_hessian(query.hessian_in(sums));
+            if (kKind == Kind::kHessian && query.wants_hessian()) add_hessian(query.hessian_in(sums));
+            if (kKind == Kind::kAny && asked.loss_gradient)
+                tile.write_gradient(n_rows, asked.table.first_row(position));
             __syncthreads();
         }
     }
 
   private:
+    MIXSOLVE_DEVICE int64_t sample_at(int64_t at) const { return !kPlain && asked.samples ? asked.samples[at] : at; }
+
+    // The threads of a sample, and its rows in the tile.
+    struct Share {
+        int64_t sample;
+        int begin, count, lane, bits;
+    };
+    struct Level {
+        Score temperature, per_unit;
+    };
+    MIXSOLVE_DEVICE static Level level_of(const Query& query, int64_t sample) {
+        return {static_cast<Score>(query.temperature(sample)),
+                static_cast<Score>(query.inverse_temperature(sample) * exponent_unit<Score>())};
+    }
+
     // `scores` hold the weights of the products by now.
     MIXSOLVE_DEVICE void add_hessian(double* target) {
         SecondMoments<Score, Stored> moments{tile};
-        moments.deviate(
-            n_samples, asked.tile.sample_lanes, [this](int s) { return start(s); }, [](int, int, double) {});
+        moments.deviate(n_samples, asked.tile.sample_bits, [this](int s) { return start(s); }, [](int, int, double) {});
         __syncthreads();
         moments.add_products(n_rows, tile.scores, 1.0, 1.0, [](int, int) { return 0.0; }, target);
     }
@@ -73,96 +96,156 @@ struct ShortSamples {
         return low;
     }
 
-    // Fills `chance` with s_i N p_ij; returns this thread's share of sum_i s_i N f_i. The loop is as long for all
-    // threads, since they exchange numbers in it.
-    MIXSOLVE_DEVICE double weigh_rows(const Query& query) {
-        const int lanes = asked.tile.sample_lanes, lane = thread() % lanes, together = kThreads / lanes;
-        double value = 0;
+    // Fills `chance` with s_i N p_ij; returns this warp's share of sum_i s_i N f_i, of one tile in the score type. The
+    // loop is as long for all threads of a warp, since they exchange numbers in it.
+    MIXSOLVE_DEVICE Score weigh_rows(const Query& query) {
+        const int bits = asked.tile.sample_bits, lane = thread() & ((1 << bits) - 1), together = kThreads >> bits;
+        const bool worst_case = !kPlain && query.worst_case(), one_level = kPlain || asked.temperature_stride == 0;
+        const bool wants_best = worst_case || (!kPlain && (asked.best_attack || asked.best_row));
+        Level level = level_of(query, 0);
+        Score value = 0;
 #pragma unroll 1
-        for (int first = 0; first < n_samples; first += together) {
-            const int s = first + thread() / lanes;
+        for (int first = tile.warp * kWarpLanes >> bits; first < n_samples; first += together) {
+            const int s = first + (thread() % kWarpLanes >> bits);
             const bool mine = s < n_samples;
             const int begin = mine ? start(s) : 0, count = mine ? start(s + 1) - begin : 0;
-            const int64_t sample = query.sample(mine ? position + s : position);
-            const Score largest = largest_score(begin, count, lane, lanes);
-            int best = 0;
-            if (query.worst_case() || asked.best_attack || asked.best_row) {
-                best = best_attack(begin, count, largest, lane, lanes);
-            }
-            const double share = query.share(sample);
-            const Score found = query.worst_case() ? choose(begin, count, best, largest, share, lane, lanes)
-                                                   : soften(query, sample, begin, count, largest, share, lane, lanes);
+            const int64_t at = mine ? position + s : position, sample = sample_at(at);
+            const Share here{sample, begin, count, lane, bits};
+            const Score share = static_cast<Score>(query.share(sample));
+            if (!one_level) level = level_of(query, sample);
+            const Score largest = wants_best ? largest_score(here) : Score(0);
+            const int best = wants_best ? best_attack(here, largest) : 0;
+            const Score found = worst_case                     ? choose(here, best, largest, share)
+                                : !kPlain && asked.table.prior ? soften<true, 1>(query, level, here, share)
+                                : asked.tile.fours             ? soften<false, 4>(query, level, here, share)
+                                                               : soften<false, 1>(query, level, here, share);
             if (!mine) continue;  // the exchanges are behind us
-            hand_out(query, position + s, begin, best, found, lane, lanes);
-            if (lane == 0) value += share * static_cast<double>(found);
+            if (!kPlain) hand_out(query, at, here, best, found);
+            value += share * found;
+        }
+#pragma unroll
+        for (int b = kWarpBits - 1; b >= 0; --b) {
+            if (b >= bits) value += from_lane_xor(value, 1 << b);
         }
         return value;
     }
 
-    MIXSOLVE_DEVICE Score largest_score(int begin, int count, int lane, int lanes) const {
-        Score largest = lane < count ? tile.scores[begin + lane] : lowest<Score>();
-        for (int j = lane + lanes; j < count; j += lanes) largest = larger(largest, tile.scores[begin + j]);
-        return largest_over(largest, lanes);
+    // NaN if one of the scores is.
+    MIXSOLVE_DEVICE Score largest_score(const Share& here) const {
+        const int lanes = 1 << here.bits;
+        Score largest = lowest<Score>();
+        for (int j = here.lane; j < here.count; j += lanes) largest = larger(largest, tile.scores[here.begin + j]);
+        return largest_over(largest, here.bits);
     }
-    MIXSOLVE_DEVICE int best_attack(int begin, int count, Score largest, int lane, int lanes) const {
-        int best = count;
-        for (int j = lane; j < count && best == count; j += lanes) {
-            if (tile.scores[begin + j] == largest) best = j;
+    MIXSOLVE_DEVICE int best_attack(const Share& here, Score largest) const {
+        int best = here.count;
+        for (int j = here.lane; j < here.count && best == here.count; j += 1 << here.bits) {
+            if (tile.scores[here.begin + j] == largest) best = j;
         }
 #pragma unroll 1
-        for (int distance = lanes / 2; distance > 0; distance /= 2) {
+        for (int distance = 1 << here.bits >> 1; distance > 0; distance /= 2) {
             const int other = from_lane_xor(best, distance);
             best = other < best ? other : best;
         }
-        return best < count ? best : 0;  // NaN equals nothing
+        return best < here.count ? best : 0;  // NaN equals nothing
     }
 
-    MIXSOLVE_DEVICE Score choose(int begin, int count, int best, Score largest, double share, int lane, int lanes) {
-        for (int j = lane; j < count; j += lanes) tile.chance[begin + j] = j == best ? static_cast<Score>(share) : 0;
+    MIXSOLVE_DEVICE Score choose(const Share& here, int best, Score largest, Score share) {
+        for (int j = here.lane; j < here.count; j += 1 << here.bits) {
+            tile.chance[here.begin + j] = j == best ? share : Score(0);
+        }
         return largest;
     }
 
-    MIXSOLVE_DEVICE Score soften(const Query& query, int64_t sample, int begin, int count, Score largest, double share,
-                                 int lane, int lanes) {
-        const Score per_unit = static_cast<Score>(query.inverse_temperature(sample) * exponent_unit<Score>());
-        const int64_t first_prior = asked.table.first_row(sample);
-        OnlineLse<Score> state{largest, 0, 0, 0};
-        for (int j = lane; j < count; j += lanes) {
-            const Exponential<Score> e = exponential(tile.scores[begin + j] - largest, per_unit);
-            const Score u = static_cast<Score>(query.prior(first_prior + j));
-            tile.chance[begin + j] = u * e.exp;
-            state.mass += u * e.exp;
-            state.excess += u * e.expm1;
-            state.total += u;
+    // A thread takes `kTogether` attacks as one. A score that is NaN makes the mass so.
+    template <bool kPrior, int kTogether>
+    MIXSOLVE_DEVICE Score soften(const Query& query, const Level& level, const Share& here, Score share) {
+        using Some = Numbers<Score, kTogether>;
+        const int first = kTogether * here.lane, step = kTogether << here.bits;
+        const Score* const z = tile.scores + here.begin;
+        Score* const p = tile.chance + here.begin;
+        OnlineLse<Score> state{lowest<Score>(), 0, 0, static_cast<Score>(here.count)};
+        for (int j = first; j < here.count; j += step) {
+            const Some some = load_together<Some>(z + j);
+#pragma unroll
+            for (int i = 0; i < kTogether; ++i) state.max = higher(state.max, some.number[i]);
         }
-        state.mass = sum_over(state.mass, lanes);
-        state.excess = sum_over(state.excess, lanes);
-        state.total = sum_over(state.total, lanes);
-        if (count > 0 && Rescue<Score>::needed(query, state.mass)) {
-            const Rescue<Score> rescued(query, sample, first_prior, tile.scores + begin, tile.chance + begin, count,
-                                        lane, lanes);
+        state.max = highest_over(state.max, here.bits);
+        Score total = 0;
+        for (int j = first; j < here.count; j += step) {
+            Some some = load_together<Some>(z + j);
+#pragma unroll
+            for (int i = 0; i < kTogether; ++i) {
+                const Score u = kPrior ? prior(query, here, j + i) : Score(1);
+                some.number[i] = u * exponential(some.number[i] - state.max, level.per_unit);
+                state.mass += some.number[i];
+                if (kPrior) total += u;
+            }
+            store_together(p + j, some);
+        }
+        state.mass = sum_over(state.mass, here.bits);
+        if (kPrior) state.total = sum_over(total, here.bits);
+        state.excess = excess<kPrior, kTogether>(query, here, state, level.per_unit);
+        if (kPrior && here.count > 0 && Rescue<Score>::needed(query, state.mass)) {
+            const Rescue<Score> rescued(query, here.sample, asked.table.first_row(here.sample), z, p, here.count,
+                                        here.lane, 1 << here.bits);
             state.max = rescued.max;
             state.mass = rescued.mass;
             state.excess = rescued.mass - state.total;
         }
-        const Score factor = static_cast<Score>(share) / state.mass;
-        const bool hessian = kHessian && query.wants_hessian();
-        const Score sharpness = hessian ? static_cast<Score>(query.sharpness(sample)) : Score(0);
-        for (int j = lane; j < count; j += lanes) {
-            tile.chance[begin + j] *= factor;
-            if (hessian) tile.scores[begin + j] = tile.chance[begin + j] * sharpness;
+        const Score factor = share / state.mass;
+        for (int j = first; j < here.count; j += step) {
+            Some some = load_together<Some>(p + j);
+#pragma unroll
+            for (int i = 0; i < kTogether; ++i) some.number[i] *= factor;
+            store_together(p + j, some);
         }
-        return smoothed_maximum(state, static_cast<Score>(query.temperature(sample)));
+        if (kKind == Kind::kHessian && query.wants_hessian()) sharpen<kTogether>(query, here);
+        return smoothed_maximum(state, level.temperature);
     }
 
-    MIXSOLVE_DEVICE void hand_out(const Query& query, int64_t at, int begin, int best, Score found, int lane,
-                                  int lanes) const {
-        if (lane == 0 && asked.per_sample) asked.per_sample[query.answer(at)] = static_cast<double>(found);
-        if (lane == 0 && asked.best_attack) asked.best_attack[query.answer(at)] = best;
+    // Leaves in `scores` what the products of deviations are weighted with.
+    template <int kTogether>
+    MIXSOLVE_DEVICE void sharpen(const Query& query, const Share& here) {
+        const Score sharpness = static_cast<Score>(query.sharpness(here.sample));
+        for (int j = kTogether * here.lane; j < here.count; j += kTogether << here.bits) {
+#pragma unroll
+            for (int i = 0; i < kTogether; ++i) {
+                tile.scores[here.begin + j + i] = tile.chance[here.begin + j + i] * sharpness;
+            }
+        }
+    }
+
+    MIXSOLVE_DEVICE Score prior(const Query& query, const Share& here, int j) const {
+        return static_cast<Score>(query.prior(asked.table.first_row(here.sample) + j));
+    }
+
+    // Looked at only where the mass is close to what it is without any difference between scores.
+    template <bool kPrior, int kTogether>
+    MIXSOLVE_DEVICE Score excess(const Query& query, const Share& here, const OnlineLse<Score>& state,
+                                 Score per_unit) const {
+        using Some = Numbers<Score, kTogether>;
+        const bool high = state.mass > static_cast<Score>(kHighTemperatureShare) * state.total;
+        if (!any_in_warp(high)) return 0;
+        Score sum = 0;
+        for (int j = kTogether * here.lane; j < here.count; j += kTogether << here.bits) {
+            const Some some = load_together<Some>(tile.scores + here.begin + j);
+#pragma unroll
+            for (int i = 0; i < kTogether; ++i) {
+                const Score e = exponential_minus_one(some.number[i] - state.max, per_unit);
+                sum += kPrior ? prior(query, here, j + i) * e : e;
+            }
+        }
+        return sum_over(sum, here.bits);
+    }
+
+    MIXSOLVE_DEVICE void hand_out(const Query& query, int64_t at, const Share& here, int best, Score found) const {
+        if (here.lane == 0 && asked.per_sample) asked.per_sample[query.answer(at)] = static_cast<double>(found);
+        if (here.lane == 0 && asked.best_attack) asked.best_attack[query.answer(at)] = best;
         if (!asked.best_row) return;
         double* out = query.best_row(at);
-        for (int k = lane; k < tile.n_classifiers(); k += lanes) {
-            out[k] = static_cast<double>(tile.loss(k, begin + best));
+        for (int k = here.lane; k < tile.n_classifiers(); k += 1 << here.bits) {
+            out[k] = static_cast<double>(tile.loss(k, here.begin + best));
         }
     }
 };

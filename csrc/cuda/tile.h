@@ -2,7 +2,7 @@
 // scores, probabilities and moments of every query are then taken from it.
 #pragma once
 
-#include "arithmetic.h"
+#include "groups.h"
 #include "shared_layout.h"
 
 namespace mixsolve {
@@ -10,20 +10,24 @@ namespace cuda {
 
 template <class Score, class Stored>
 struct Tile {
-    static constexpr int kTogether = 8;  // losses that a thread has under way, and terms of a partial sum
+    static constexpr int kTogether = 8;  // classifiers whose losses a thread has under way, and terms of a partial sum
+    static constexpr int kRows = rows_together(sizeof(Stored), sizeof(Score));
+    using Group = Words<kRows* static_cast<int>(sizeof(Stored))>;
+    using Scores = Numbers<Score, kRows>;
 
     const PassArguments& asked;
+    const int warp;     // of this thread
     Stored* losses;     // (L, tile.stride)
     Score* scores;      // (tile.rows) of one query
     Score* chance;      // (tile.rows) what the rows are weighted with in the moment
-    Score* parts;       // (kThreads) of scores whose classifiers are shared between threads
+    Score* parts;       // (n_parts, tile.rows) of scores whose classifiers are shared between warps
     double* numbers;    // (5, kWarps) what warps tell each other
     int* rows;          // (kWarps)
     Score* deviations;  // (L, tile.stride) if there is a Hessian
     double* shift;      // (L) likewise: from the mean so far to that of the tile
     double* sums;       // in shared memory, or null
 
-    MIXSOLVE_DEVICE explicit Tile(const PassArguments& asked_) : asked(asked_) {
+    MIXSOLVE_DEVICE explicit Tile(const PassArguments& asked_) : asked(asked_), warp(warp_number()) {
         const SharedLayout at(asked.tile, asked.table.n_classifiers, sizeof(Stored), sizeof(Score));
         char* shared = shared_memory();
         losses = reinterpret_cast<Stored*>(shared);
@@ -41,75 +45,38 @@ struct Tile {
     MIXSOLVE_DEVICE Score loss(int classifier, int row) const {
         return static_cast<Score>(widen(losses[classifier * asked.tile.stride + row]));
     }
+    // Whether rows from this address on may be read as one.
+    MIXSOLVE_DEVICE bool is_aligned(const char* address) const {
+        return asked.aligned_planes && reinterpret_cast<uintptr_t>(address) % sizeof(Group) == 0;
+    }
 
-    // Threads side by side read neighbouring rows of one classifier, each thread several classifiers at a time, and
-    // score them for the first query on the way. `place(row)` is where the row lies in the first classifier's plane.
-    // Until `score` has ended, a thread may look at no other losses than those it loads.
+    // Threads side by side read neighbouring rows of one classifier, each thread `kRows` rows of several classifiers,
+    // as one if `wide`, and score them for the first query on the way. `place(row)` is where the row lies in the first
+    // classifier's plane. Until `score` has ended, a thread may look at no other losses than those it loads.
     template <class Place>
-    MIXSOLVE_DEVICE void load(int n_rows, const Place& place) {
-        const int tile_rows = asked.tile.rows, side_by_side = tile_rows < kThreads ? tile_rows : kThreads;
-        const int step = kThreads / side_by_side, first = thread() / side_by_side, count = n_classifiers();
-        const int hop = step * asked.tile.stride;
-        const int64_t jump = step * asked.table.stride_classifier;
-        if (tile_rows < kThreads) parts[thread()] = 0;
+    MIXSOLVE_DEVICE void load(int n_rows, bool wide, const Place& place) {
 #pragma unroll 1
-        for (int row = thread() % side_by_side; row < n_rows; row += side_by_side) {
-            const char* from = place(row) + first * asked.table.stride_classifier;
-            const Score* weight = static_cast<const Score*>(asked.weights) + first;
-            Stored* to = losses + first * asked.tile.stride + row;
-            Score score = 0, sum = 0;
-            int k = first;
-#pragma unroll 1
-            for (; k + (kTogether - 1) * step < count; k += kTogether * step) {
-                Stored held[kTogether];
-#pragma unroll
-                for (int i = 0; i < kTogether; ++i, from += jump) held[i] = *reinterpret_cast<const Stored*>(from);
-                sum = 0;
-#pragma unroll
-                for (int i = 0; i < kTogether; ++i, to += hop, weight += step) {
-                    sum = multiply_add(*weight, static_cast<Score>(widen(held[i])), sum);
-                    *to = held[i];
-                }
-                score += sum;
-            }
-            sum = 0;
-#pragma unroll 1
-            for (; k < count; k += step, from += jump, to += hop, weight += step) {
-                const Stored one = *reinterpret_cast<const Stored*>(from);
-                sum = multiply_add(*weight, static_cast<Score>(widen(one)), sum);
-                *to = one;
-            }
-            score += sum;
-            if (tile_rows < kThreads) {
-                parts[thread()] = score;
-            } else {
-                keep(row, score);
-            }
+        for (int begin = 0; begin < asked.tile.rows; begin += kThreads * kRows) {
+            Score score[kRows] = {};
+            load_rows(begin + first_row(), n_rows, wide, place, score);
+            tell(begin + first_row(), n_rows, score);
         }
     }
 
     // The scores of one query, NaN where one is not finite; those of the first are there, or in parts. Rows of equal
     // losses get equal scores: each is summed up in the same order. Ends with a barrier.
+    template <Kind kKind>
     MIXSOLVE_DEVICE void score(int64_t query, int n_rows) {
-        const Score* weights = static_cast<const Score*>(asked.weights) + query * n_classifiers();
-        const int tile_rows = asked.tile.rows;
-        if (tile_rows >= kThreads) {
+        if (kKind != Kind::kPlain && query > 0) score_again(query, n_rows);
+        const int n_parts = SharedLayout::n_parts(asked.tile), tile_rows = asked.tile.rows;
+        __syncthreads();
+        if (n_parts == 0) return;
 #pragma unroll 1
-            for (int row = thread(); row < n_rows && query > 0; row += kThreads) {
-                keep(row, partial_score(weights, row, 0, 1));
-            }
-        } else {
-            const int sharing = kThreads / tile_rows, row = thread() % tile_rows;
-            if (row < n_rows && query > 0) {
-                parts[thread()] = partial_score(weights, row, thread() / tile_rows, sharing);
-            }
-            __syncthreads();
-            if (thread() < n_rows) {
-                Score sum = parts[thread()];
+        for (int row = thread(); row < n_rows; row += kThreads) {
+            Score sum = parts[row];
 #pragma unroll 1
-                for (int i = 1; i < sharing; ++i) sum += parts[i * tile_rows + thread()];
-                keep(thread(), sum);
-            }
+            for (int i = 1; i < n_parts; ++i) sum += parts[i * tile_rows + row];
+            keep(row, sum);
         }
         __syncthreads();
     }
@@ -117,44 +84,224 @@ struct Tile {
     // target[k] = target[k] shrink + grow sum_row chance[row] loss(k, row), in float64 beyond the rows of one tile.
     // A target belongs to the same thread at every call.
     MIXSOLVE_DEVICE void add_moments(int n_rows, double shrink, double grow, double* target) {
-        const int lanes = asked.tile.moment_lanes, lane = thread() % lanes, count = n_classifiers();
+        const int bits = asked.tile.moment_bits, lane = thread() & ((1 << bits) - 1), count = n_classifiers();
+        const int whole = n_rows / kRows, warp_first = warp * kWarpLanes >> bits;
 #pragma unroll 1
-        for (int first = 0; first < count; first += kThreads / lanes) {
-            const int k = first + thread() / lanes;
-            Score sum = 0;
-            const Stored* at = losses + k * asked.tile.stride + lane;
-            const Score* share = chance + lane;
-            const int rows = k < count ? n_rows : 0;
-#pragma unroll 4
-            for (int row = lane; row < rows; row += lanes, at += lanes, share += lanes) {
-                sum = multiply_add(*share, static_cast<Score>(widen(*at)), sum);
+        for (int first = 0; first + warp_first < count; first += kThreads >> bits) {
+            const int k = first + (thread() >> bits);
+            Score sums[kRows] = {};
+            if (k < count) {
+                const Stored* at = losses + k * asked.tile.stride + lane * kRows;
+                const Score* share = chance + lane * kRows;
+#pragma unroll 1
+                for (int left = whole - lane; left > 0; left -= 1 << bits) {
+                    add_products(load_together<Group>(at), load_together<Scores>(share), sums);
+                    at += kRows << bits;
+                    share += kRows << bits;
+                }
+                add_last(n_rows, k, lane, sums[0]);
             }
-            sum = sum_over(sum, lanes);
+            const Score sum = sum_over(add_up(sums), bits);
             if (k < count && lane == 0) target[k] = target[k] * shrink + grow * static_cast<double>(sum);
         }
     }
 
+    // The derivative by the losses, which has the rows from `begin` on where the table has those of the tile.
+    MIXSOLVE_DEVICE void write_gradient(int n_rows, int64_t begin) const {
+        const Score* weights = static_cast<const Score*>(asked.weights);
+        auto* const out = reinterpret_cast<Stored*>(asked.loss_gradient) + begin;
+        const Score scale = static_cast<Score>(asked.gradient_scale);
+        const int count = n_classifiers(), side = asked.tile.rows < kThreads ? asked.tile.rows : kThreads;
+#pragma unroll 1
+        for (int row = thread() & (side - 1); row < n_rows; row += side) {
+            const Score share = scale * chance[row];
+#pragma unroll 1
+            for (int k = thread() / side; k < count; k += kThreads / side) {
+                narrow_to(out[k * asked.n_rows + row], share * weights[k]);
+            }
+        }
+    }
+
   private:
+    // The rows that are too few for a group.
+    MIXSOLVE_DEVICE void add_last(int n_rows, int k, int lane, Score& sum) const {
+#pragma unroll 1
+        for (int row = n_rows / kRows * kRows + lane; row < n_rows; row += 1 << asked.tile.moment_bits) {
+            sum = multiply_add(chance[row], loss(k, row), sum);
+        }
+    }
+    MIXSOLVE_DEVICE int first_row() const { return (thread() & ((1 << asked.tile.row_bits) - 1)) * kRows; }
+    MIXSOLVE_DEVICE int first_classifier() const { return thread() >> asked.tile.row_bits; }
+    MIXSOLVE_DEVICE int classifiers_left(int first) const {
+        const int step = kThreads >> asked.tile.row_bits;
+        return (n_classifiers() - first + step - 1) >> (kThreadBits - asked.tile.row_bits);
+    }
     MIXSOLVE_DEVICE void keep(int row, Score score) { scores[row] = score + (score - score); }
 
-    // In sums of a few, which are added up: that keeps the rounding error of many classifiers small. The order is that
-    // of `load`.
-    MIXSOLVE_DEVICE Score partial_score(const Score* weights, int row, int first, int step) const {
-        const int count = n_classifiers(), hop = step * asked.tile.stride;
-        const Stored* at = losses + first * asked.tile.stride + row;
-        const Score* weight = weights + first;
-        Score score = 0;
-#pragma unroll 1
-        for (int begin = first; begin < count; begin += kTogether * step) {
-            const int end = begin + kTogether * step < count ? begin + kTogether * step : count;
-            Score sum = 0;
-#pragma unroll 4
-            for (int k = begin; k < end; k += step, at += hop, weight += step) {
-                sum = multiply_add(*weight, static_cast<Score>(widen(*at)), sum);
-            }
-            score += sum;
+    MIXSOLVE_DEVICE static Score add_up(const Score (&sums)[kRows]) {
+        Score half[kRows];
+#pragma unroll
+        for (int r = 0; r < kRows; ++r) half[r] = sums[r];
+#pragma unroll
+        for (int width = kRows / 2; width > 0; width /= 2) {
+#pragma unroll
+            for (int r = 0; r < width; ++r) half[r] += half[r + width];
         }
-        return score;
+        return half[0];
+    }
+    MIXSOLVE_DEVICE static void add_products(const Group& group, const Scores& factor, Score (&sums)[kRows]) {
+        Stored stored[kRows];
+        unpack(group, stored);
+#pragma unroll
+        for (int r = 0; r < kRows; ++r) {
+            sums[r] = multiply_add(factor.number[r], static_cast<Score>(widen(stored[r])), sums[r]);
+        }
+    }
+    MIXSOLVE_DEVICE static void add_weighted(const Group& group, Score weight, Score (&sums)[kRows]) {
+        Stored stored[kRows];
+        unpack(group, stored);
+#pragma unroll
+        for (int r = 0; r < kRows; ++r) {
+            sums[r] = multiply_add(weight, static_cast<Score>(widen(stored[r])), sums[r]);
+        }
+    }
+
+    template <class Place>
+    MIXSOLVE_DEVICE void load_rows(int row, int n_rows, bool wide, const Place& place, Score (&score)[kRows]) {
+        const int first = first_classifier(), step = kThreads >> asked.tile.row_bits;
+        const Score* weight = static_cast<const Score*>(asked.weights) + first;
+        Stored* to = losses + first * asked.tile.stride + row;
+        int left = row < n_rows ? classifiers_left(first) : 0;
+        if (wide && row + kRows <= n_rows) {
+            const char* from = left > 0 ? place(row) + first * asked.table.stride_classifier : nullptr;
+#pragma unroll 1
+            for (; left >= kTogether; left -= kTogether) read<kTogether>(from, to, weight, step, score);
+            if (left & 4) read<4>(from, to, weight, step, score);
+            if (left & 2) read<2>(from, to, weight, step, score);
+            if (left & 1) read<1>(from, to, weight, step, score);
+        } else {
+            read_apart(row, n_rows, left, place, to, weight, score);
+        }
+    }
+
+    // So many classifiers, in a partial sum of their own: that keeps the rounding error of many classifiers small.
+    template <int kCount>
+    MIXSOLVE_DEVICE void read(const char*& from, Stored*& to, const Score*& weight, int step, Score (&score)[kRows]) {
+        const int64_t jump = step * asked.table.stride_classifier;
+        const int hop = step * asked.tile.stride;
+        Group held[kCount];
+        Score sum[kRows] = {};
+#pragma unroll
+        for (int i = 0; i < kCount; ++i, from += jump) held[i] = load_together<Group>(from);
+#pragma unroll
+        for (int i = 0; i < kCount; ++i, to += hop, weight += step) {
+            add_weighted(held[i], *weight, sum);
+            store_together(to, held[i]);
+        }
+#pragma unroll
+        for (int r = 0; r < kRows; ++r) score[r] += sum[r];
+    }
+
+    // As many as come next in `load`, so that the order of the sums is the same.
+    MIXSOLVE_DEVICE static int next_count(int left) {
+        return left >= kTogether ? kTogether : left >= 4 ? 4 : left >= 2 ? 2 : 1;
+    }
+
+    // Row by row, where rows do not lie side by side, or not as a wide load wants them.
+    template <class Place>
+    MIXSOLVE_DEVICE void read_apart(int row, int n_rows, int left, const Place& place, Stored* to, const Score* weight,
+                                    Score (&score)[kRows]) {
+        const int step = kThreads >> asked.tile.row_bits, here = n_rows - row;
+        const int64_t jump = step * asked.table.stride_classifier;
+        const char* from[kRows];
+#pragma unroll
+        for (int r = 0; r < kRows; ++r) {
+            from[r] =
+                left > 0 && r < here ? place(row + r) + first_classifier() * asked.table.stride_classifier : nullptr;
+        }
+#pragma unroll 1
+        while (left > 0) {
+            const int count = next_count(left);
+            Score sum[kRows] = {};
+#pragma unroll 1
+            for (int i = 0; i < count; ++i, to += step * asked.tile.stride, weight += step) {
+#pragma unroll
+                for (int r = 0; r < kRows; ++r) {
+                    if (r >= here) continue;
+                    const Stored one = *reinterpret_cast<const Stored*>(from[r]);
+                    sum[r] = multiply_add(*weight, static_cast<Score>(widen(one)), sum[r]);
+                    to[r] = one;
+                    from[r] += jump;
+                }
+            }
+#pragma unroll
+            for (int r = 0; r < kRows; ++r) score[r] += sum[r];
+            left -= count;
+        }
+    }
+
+    // Of a query that comes later, from the tile.
+    MIXSOLVE_DEVICE void score_again(int64_t query, int n_rows) {
+        const Score* const weights = static_cast<const Score*>(asked.weights) + query * n_classifiers();
+#pragma unroll 1
+        for (int begin = 0; begin < asked.tile.rows; begin += kThreads * kRows) {
+            Score score[kRows] = {};
+            score_rows(weights, begin + first_row(), n_rows, score);
+            tell(begin + first_row(), n_rows, score);
+        }
+    }
+    MIXSOLVE_DEVICE void score_rows(const Score* weights, int row, int n_rows, Score (&score)[kRows]) const {
+        const int first = first_classifier(), step = kThreads >> asked.tile.row_bits;
+        const Score* weight = weights + first;
+        const Stored* at = losses + first * asked.tile.stride + row;
+        int left = row < n_rows ? classifiers_left(first) : 0;
+#pragma unroll 1
+        while (left > 0) {
+            const int count = next_count(left);
+            Score sum[kRows] = {};
+#pragma unroll 2
+            for (int i = 0; i < count; ++i, at += step * asked.tile.stride, weight += step) {
+                if (row + kRows <= n_rows) {
+                    add_weighted(load_together<Group>(at), *weight, sum);
+                    continue;
+                }
+#pragma unroll
+                for (int r = 0; r < kRows; ++r) {
+                    if (row + r < n_rows) sum[r] = multiply_add(*weight, static_cast<Score>(widen(at[r])), sum[r]);
+                }
+            }
+#pragma unroll
+            for (int r = 0; r < kRows; ++r) score[r] += sum[r];
+            left -= count;
+        }
+    }
+
+    // Adds up what the lanes of a warp have of a row, and leaves it to be added up over the warps.
+    MIXSOLVE_DEVICE void tell(int row, int n_rows, Score (&score)[kRows]) {
+        const int bits = asked.tile.row_bits, lane = thread() % kWarpLanes;
+#pragma unroll 1
+        for (int distance = kWarpLanes / 2; distance >> bits > 0; distance /= 2) {
+#pragma unroll
+            for (int r = 0; r < kRows; ++r) score[r] += from_lane_xor(score[r], distance);
+        }
+        if (bits < kWarpBits && lane >> bits > 0) return;
+        const int part = bits < kWarpBits ? warp : first_classifier();
+        Score* const to = bits < kThreadBits ? parts + part * asked.tile.rows + row : scores + row;
+        if (bits == kThreadBits) {
+#pragma unroll
+            for (int r = 0; r < kRows; ++r) score[r] += score[r] - score[r];  // as `keep` does
+        }
+        if (row + kRows <= n_rows) {
+            Scores together;
+#pragma unroll
+            for (int r = 0; r < kRows; ++r) together.number[r] = score[r];
+            store_together(to, together);
+            return;
+        }
+#pragma unroll
+        for (int r = 0; r < kRows; ++r) {
+            if (row + r < n_rows) to[r] = score[r];
+        }
     }
 };
 

@@ -9,44 +9,51 @@
 namespace mixsolve {
 namespace cuda {
 
-template <class Score, class Stored, bool kHessian>
+template <class Score, class Stored, Kind kKind>
 struct Work {
+    static constexpr bool kPlain = kKind == Kind::kPlain;
+
     const PassArguments& asked;
     Tile<Score, Stored>& tile;
     double* sums;     // (K, 1 + L) of this block
     double* records;  // (K, record) of a long sample
 
-    MIXSOLVE_DEVICE void whole_samples(int64_t begin, int64_t end) {
+    MIXSOLVE_DEVICE void samples(const Chunk& chunk) {
+        const bool piece = chunk.last_row > 0;
 #pragma unroll 1
-        for (int64_t position = begin; position < end;) {
-            const int64_t sample = asked.samples ? asked.samples[position] : position;
-            if (asked.table.rows(sample) > asked.tile.rows) {
-                LongSample<Score, Stored, kHessian> all{tile, asked, position, sample, records};
-                all.read(0, asked.table.rows(sample));
-#pragma unroll 1
-                for (int64_t q = 0; q < asked.n_queries; ++q) {
-                    const Query query{asked, q};
-                    settle(query, position, query.record_in(records), asked.tile.moment_lanes, sums);
-                    if (kHessian) settle_hessian(query, position, query.record_in(records), sums);
-                }
-                __syncthreads();
+        for (int64_t position = chunk.begin; position < chunk.end;) {
+            const int64_t sample = !kPlain && asked.samples ? asked.samples[position] : position;
+            const int64_t rows = kPlain ? asked.table.n_attacks : asked.table.rows(sample);
+            if (piece || rows > asked.tile.rows) {
+                LongSample<Score, Stored, kKind> all{tile, asked, position, sample, records};
+                all.read(piece ? chunk.first_row : 0, piece ? chunk.last_row : rows);
+                if (piece) return;
+                settle_all(position);
                 ++position;
             } else {
-                const int count = samples_that_fit(position, end);
-                ShortSamples<Score, Stored, kHessian> samples{tile, asked, position, count, 0};
-                samples.n_rows = samples.start(count);
-                samples.answer(sums);
+                const int count = samples_that_fit(position, chunk.end);
+                ShortSamples<Score, Stored, kKind> some{tile, asked, position, count, 0};
+                some.n_rows = some.start(count);
+                some.answer(sums);
                 position += count;
             }
         }
     }
 
   private:
+    MIXSOLVE_DEVICE void settle_all(int64_t position) {
+#pragma unroll 1
+        for (int64_t q = 0; q < (kPlain ? 1 : asked.n_queries); ++q) {
+            const Query query{asked, q};
+            settle(query, position, query.record_in(records), asked.tile.moment_bits, sums);
+            if (kKind == Kind::kHessian) settle_hessian(query, position, query.record_in(records), sums);
+        }
+        __syncthreads();
+    }
     MIXSOLVE_DEVICE int samples_that_fit(int64_t position, int64_t end) const {
         const int64_t left = end - position;
-        if (!asked.starts) {
-            const int64_t fit = asked.tile.rows / asked.table.n_attacks;
-            return static_cast<int>(fit < left ? fit : left);
+        if (kPlain || !asked.starts) {
+            return static_cast<int>(asked.tile.samples < left ? asked.tile.samples : left);
         }
         int low = 1, high = static_cast<int>(left < asked.tile.rows ? left : asked.tile.rows);
         while (low < high) {
@@ -61,26 +68,20 @@ struct Work {
     }
 };
 
-template <class Score, class Stored, bool kHessian>
+template <class Score, class Stored, Kind kKind>
 MIXSOLVE_DEVICE void pass(const PassArguments& asked) {
-    const Chunk chunk = asked.chunks[block()];
+    const Chunk& given = asked.chunks[block()];
+    const Chunk chunk{agreed(given.begin), agreed(given.end), agreed(given.first_row), agreed(given.last_row)};
     const bool piece = chunk.last_row > 0;
     const int64_t n_sums = asked.n_sums;
     Tile<Score, Stored> tile(asked);
     double* const kept = piece ? nullptr : asked.sums + block() * n_sums;
     double* const record = asked.records ? asked.records + block() * asked.n_queries * asked.record_numbers : nullptr;
-    Work<Score, Stored, kHessian> work{asked, tile, tile.sums ? tile.sums : kept,
-                                       tile.sums ? tile.sums + n_sums : record};
-    if (piece) {
-        work.records = record;
-        const int64_t sample = asked.samples ? asked.samples[chunk.begin] : chunk.begin;
-        LongSample<Score, Stored, kHessian> some{tile, asked, chunk.begin, sample, record};
-        some.read(chunk.first_row, chunk.last_row);
-        return;
-    }
-    for (int64_t i = thread(); i < n_sums; i += kThreads) work.sums[i] = 0;
-    work.whole_samples(chunk.begin, chunk.end);
-    if (work.sums == kept) return;
+    Work<Score, Stored, kKind> work{asked, tile, tile.sums ? tile.sums : kept,
+                                    tile.sums && !piece ? tile.sums + n_sums : record};
+    for (int64_t i = thread(); i < n_sums && !piece; i += kThreads) work.sums[i] = 0;
+    work.samples(chunk);
+    if (piece || work.sums == kept) return;
     for (int64_t i = thread(); i < n_sums; i += kThreads) kept[i] = work.sums[i];
 }
 
@@ -141,9 +142,51 @@ MIXSOLVE_DEVICE void settle_split(const PassArguments& asked) {
         const Query query{asked, q};
         merge_pieces(query, split);
         double* records = asked.records + split.first_chunk * asked.n_queries * asked.record_numbers;
-        settle(query, split.position, query.record_in(records), 1, sums);
+        settle(query, split.position, query.record_in(records), 0, sums);
         settle_hessian(query, split.position, query.record_in(records), sums);
     }
+}
+
+// The derivative by the losses of one piece of a split sample, whose records have been merged by now.
+template <class Score, class Stored>
+MIXSOLVE_DEVICE void finish_gradient(const PassArguments& asked) {
+    const int64_t number = asked.n_whole + block();
+    const Chunk chunk = asked.chunks[number];
+    int64_t split = 0;
+    while (asked.splits[split].first_chunk + asked.splits[split].n_chunks <= number) ++split;
+    const Query query{asked, 0};
+    const double* const record = asked.records + asked.splits[split].first_chunk * asked.record_numbers;
+    const double inverse = query.inverse_temperature(chunk.begin);
+    const Score* const weights = static_cast<const Score*>(asked.weights);
+    const double factor = asked.gradient_scale * query.share(chunk.begin) / record[kRecordMass];
+    const int64_t first = asked.table.first_row(chunk.begin), n_classifiers = asked.table.n_classifiers;
+    auto* const out = reinterpret_cast<Stored*>(asked.loss_gradient) + first;
+#pragma unroll 1
+    for (int64_t row = chunk.first_row + thread(); row < chunk.last_row; row += kThreads) {
+        double chance = 0;
+        if (query.worst_case()) {
+            if (static_cast<double>(row) == record[kRecordAttack]) {
+                chance = asked.gradient_scale * query.share(chunk.begin);
+            }
+        } else {
+            const double behind = (asked.kept_scores[first + row] - record[kRecordMax]) * inverse;
+            chance = factor * query.prior(first + row) * exp(behind);
+        }
+#pragma unroll 1
+        for (int64_t k = 0; k < n_classifiers; ++k) {
+            narrow_to(out[k * asked.n_rows + row], static_cast<Score>(chance) * weights[k]);
+        }
+    }
+}
+
+// Losses of cited rows, in float64.
+template <class Stored>
+MIXSOLVE_DEVICE void gather(const GatherArguments& asked) {
+    const int64_t place = block() * kThreads + thread(), n_classifiers = asked.table.n_classifiers;
+    if (place >= asked.n * n_classifiers) return;
+    const int64_t row = place / n_classifiers, k = place - row * n_classifiers;
+    const char* from = asked.table.data + asked.offsets[row] + k * asked.table.stride_classifier;
+    asked.out[place] = static_cast<double>(widen(*reinterpret_cast<const Stored*>(from)));
 }
 
 // Some columns side by side, the rows shared among the other threads; each adds up its own rows in order.

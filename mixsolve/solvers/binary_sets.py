@@ -90,7 +90,9 @@ def _split(
 
 
 def may_be_binary(table: LossTable) -> bool:
-    """Whether the table's first loss is 0 or 1, and it has few enough classifiers for `compress_binary`."""
+    """Whether a table in CPU memory begins with 0 or 1, and has few enough classifiers for `compress_binary`."""
+    if table.on_device:  # sets are found on the CPU
+        return False
     first = table.rows(np.zeros(1), np.zeros(1))[0, 0]
     return not table.is_affine and table.n_classifiers <= MOST_CLASSIFIERS and float(first) in (0.0, 1.0)
 

@@ -85,7 +85,7 @@ def emulated_variant(kernels: Path, folder: Path) -> Path:
 def ptx(architecture: str, source: Path = CUDA / "kernels.cu", folder: Path | None = None) -> str:
     """What nvcc makes of the kernels for a virtual architecture such as ``compute_80``; kept unless in a folder."""
     nvcc = find_nvcc()
-    command = [nvcc, "-std=c++17", "-O3", f"-arch={architecture}", "-ptx"]
+    command = [nvcc, "-std=c++17", "-O3", "-lineinfo", f"-arch={architecture}", "-ptx"]
 
     def build(into: Path) -> None:
         run([*command, source, "-o", into / "kernels.ptx"])

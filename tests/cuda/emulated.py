@@ -70,6 +70,24 @@ class Emulated:
             table.loads = loads_by_loss(self.module.take_load_counts(begin), begin, table.array)
             self.module.remove_array(begin)
 
+    def loss_gradient(
+        self, table, weights, temperature, scale, gradient, float64_scores, threads=0, cancel=None
+    ):
+        for name, size in self.sizes.items():
+            setattr(table.device.sizes, name, size)
+        spans = extent(table.array), extent(gradient)
+        for (begin, n_bytes), writable in zip(spans, (False, True), strict=True):
+            self.module.add_array(begin, n_bytes, writable)
+        try:
+            address = gradient.__array_interface__["data"][0]
+            question = (weights, temperature, scale, address, float64_scores)
+            return self.module.loss_gradient(table.device, *question)
+        finally:
+            self.last = table
+            table.loads = loads_by_loss(self.module.take_load_counts(spans[0][0]), spans[0][0], table.array)
+            for begin, _ in spans:
+                self.module.remove_array(begin)
+
     def first_nonfinite(self, table, cancel=None):
         return _native.first_nonfinite(table.cpu, cancel)
 

@@ -25,10 +25,11 @@ BROKEN_RULES = [
     Bug(
         "lanes of a warp read what others write without a barrier",
         TILE,
-        "sum = sum_over(sum, lanes);",
-        """parts[thread()] = sum;
-            sum = 0;
-            for (int l = 0; l < lanes; ++l) sum += parts[thread() - lane + l];""",
+        "const Score sum = sum_over(add_up(sums), bits);",
+        """const int rows = asked.tile.rows;
+            scores[thread() % rows] = add_up(sums);
+            Score sum = 0;
+            for (int l = 0; l < 1 << bits; ++l) sum += scores[(thread() - lane + l) % rows];""",
         "race",
     ),
     Bug(
@@ -55,8 +56,8 @@ BROKEN_RULES = [
     Bug(
         "an exchange that some lanes of a warp skip",
         SHORT,
-        "return largest_over(largest, lanes);",
-        "return count > 0 ? largest_over(largest, lanes) : largest;",
+        "return largest_over(largest, here.bits);",
+        "return here.count > 0 ? largest_over(largest, here.bits) : largest;",
     ),
     Bug(
         "a thread that ends before a barrier",
@@ -74,21 +75,26 @@ BROKEN_RULES = [
     Bug(
         "rows beyond the last one",
         TILE,
-        "row < n_rows; row += side_by_side",
-        "row < asked.tile.rows; row += side_by_side",
+        "if (wide && row + kRows <= n_rows) {",
+        "if (wide) {",
     ),
     Bug(
         "a load that is wider than its row is aligned",
         TILE,
-        "held[i] = *reinterpret_cast<const Stored*>(from);",
-        "held[i] = *reinterpret_cast<const double*>(from);",
+        "asked.aligned_planes && reinterpret_cast<uintptr_t>(address) % sizeof(Group) == 0;",
+        "asked.aligned_planes && address;",
         "misaligned",
     ),
 ]
 
 # Numbers that are wrong.
 WRONG_NUMBERS = [
-    Bug("a row left out", TILE, "row < n_rows; row += side_by_side", "row < n_rows - 1; row += side_by_side"),
+    Bug(
+        "a row left out",
+        TILE,
+        "row < n_rows; row += 1 << asked.tile.moment_bits",
+        "row < n_rows - 1; row += 1 << asked.tile.moment_bits",
+    ),
     Bug("a moment that is not rescaled", TILE, "target[k] * shrink + grow", "target[k] + grow"),
     Bug("a merge that forgets the total", "online_lse.h", " + state.total * shift_first", ""),
     Bug("a merge that forgets a factor", "online_lse.h", "other.mass * factors.second", "other.mass"),
@@ -106,7 +112,12 @@ WRONG_NUMBERS = [
         "target[k * k / 2 + l]",
     ),
     Bug("a piece of a sample lost", WORK, "piece < split.n_chunks", "piece < split.n_chunks - 1"),
-    Bug("two planes swapped", TILE, "*to = held[i];", "*to = held[i ^ 1];"),
+    Bug(
+        "two planes swapped",
+        TILE,
+        "store_together(to, held[i]);",
+        "store_together(to, held[kCount - 1 - i]);",
+    ),
     Bug("the last of equal attacks", "cuda/arithmetic.h", "a.row <= b.row", "a.row >= b.row"),
     Bug("a weight of another query", TILE, "+ query * n_classifiers()", "+ 0 * query"),
     Bug("a sample's weight forgotten", "cuda/query.h", "return table.sample_weight ?", "return false ?"),

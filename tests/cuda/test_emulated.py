@@ -4,6 +4,8 @@ Every access of a kernel to memory is watched while these tests run: one outside
 thread's or one to what nobody has written ends the pass with an error.
 """
 
+from functools import partial
+
 import ml_dtypes
 import numpy as np
 import pytest
@@ -11,8 +13,9 @@ import pytest
 from mixsolve import LossTable, worst_case
 from mixsolve.passes import run_pass
 from tests.cuda.small_cases import SMALL, small_cases
+from tests.loss_gradient_checks import check_loss_gradient
 from tests.pass_cases import KINDS, LAYOUTS, STORAGES, case, draw_prior, draw_temperatures
-from tests.pass_checks import check
+from tests.pass_checks import check, check_sums
 from tests.test_pass_accuracy import assert_as_careful_as_numpy
 from tests.test_pass_hessian import check as check_hessian
 from tests.tolerances import loss_scale
@@ -25,6 +28,41 @@ def test_every_answer_agrees_with_the_specification(layout, storage, emulate):
     for drawn in small_cases(storage, layout, 2):
         check(drawn)
         check(drawn, float64_scores=True)
+
+
+def draw_losses(rng, dtype, *shape):
+    return rng.random(shape).astype(dtype)
+
+
+@pytest.mark.parametrize("storage", STORAGES)
+@pytest.mark.parametrize("layout", ["contiguous", "every third sample", "attacks cut out", "windows"])
+def test_plain_passes_agree_with_the_specification(layout, storage, emulate):
+    for sizes in (SMALL, {}):
+        emulate(**sizes)
+        for shape in ((3, 20, 8), (2, 7, 33), (5, 3, 700), (40, 2, 36)):
+            rng = np.random.default_rng(6)
+            losses = LAYOUTS[layout](partial(draw_losses, rng, STORAGES[storage]), *shape)
+            asked = case(losses, rng.dirichlet(np.ones(shape[0]), 3), [0.01, 0.3, 1e4])
+            check_sums(asked)
+            check_sums(asked, float64_scores=True)
+
+
+@pytest.mark.parametrize("storage", STORAGES)
+@pytest.mark.parametrize("layout", ["contiguous", "samples backwards", "attacks cut out", None])
+def test_the_derivative_by_the_losses_agrees_with_the_specification(layout, storage, emulate):
+    for sizes in (SMALL, {}):
+        emulate(**sizes)
+        for drawn in small_cases(storage, layout, 2, most_numbers=6000):
+            check_loss_gradient(drawn)
+            check_loss_gradient(drawn, float64_scores=True, scale=300.0)
+
+
+def test_the_derivative_by_the_losses_of_long_samples_reads_them_once(emulate):
+    emulate(**SMALL)
+    rng = np.random.default_rng(4)
+    prior = draw_prior(rng, (2, 700))
+    check_loss_gradient(case(rng.random((3, 2, 700)), [0.5, 0.25, 0.25], [0.01], attack_prior=prior))
+    assert (LossTable.backend.last.loads == 1).all()
 
 
 @pytest.mark.parametrize("sizes", [SMALL, {}], ids=["small tiles", "tiles as they are"])
@@ -176,6 +214,34 @@ def test_scores_that_overflow_float32_are_taken_in_float64(emulate):
     emulate(**SMALL)
     losses = np.full((2, 3, 4), 2e38, dtype=np.float32)
     assert worst_case(losses, [2.0, 2.0]).value == pytest.approx(8e38)
+
+
+def test_more_samples_than_a_grid_has_rows(emulate):
+    emulate()
+    rng = np.random.default_rng(9)
+    losses = rng.random((1, 70_000, 2), dtype=np.float32)
+    check(case(losses, [[0.5]], [0.1], samples=np.arange(0, 70_000, 3)))
+
+
+def test_rows_beyond_two_to_the_31(emulator):
+    """The first and the last sample of a table of 8.6 GB, of whose memory no other page is ever touched."""
+    n_samples = 2**29 + 50
+    losses = np.zeros((1, n_samples, 4), dtype=np.float32)
+    losses[0, 0], losses[0, -1] = [1, 2, 3, 4], [8, 7, 6, 9]
+    table = emulator.Table(losses.__array_interface__["data"][0], 1, losses.shape, losses.strides)
+    ends = [losses[0, place].__array_interface__["data"][0] for place in (0, -1)]
+    for address in ends:
+        emulator.add_array(address, 16)
+    try:
+        samples, everything = np.array([0, n_samples - 1]), 7
+        found = emulator.run_pass(table, np.ones((1, 1)), np.zeros(1), everything, samples)
+        np.testing.assert_array_equal(found["per_sample"], [[4, 9]])
+        np.testing.assert_array_equal(found["best_attack"], [[3, 3]])
+        assert found["value"][0] == pytest.approx(13 / n_samples)
+        np.testing.assert_array_equal(emulator.gather(table, samples, np.array([1, 2])), [[2], [6]])
+    finally:
+        for address in ends:
+            emulator.remove_array(address)
 
 
 def test_tables_of_too_many_classifiers_are_refused(emulate):

@@ -9,8 +9,9 @@ from tests.cuda.emulated import load
 from tests.cuda.planted_bugs import BROKEN_RULES, WRONG_NUMBERS, barriers, plant
 from tests.cuda.ptx import Interpreter
 from tests.cuda.small_cases import SMALL
+from tests.loss_gradient_checks import check_loss_gradient
 from tests.pass_cases import case
-from tests.pass_checks import check
+from tests.pass_checks import check, check_sums
 from tests.test_pass_hessian import check as check_hessian
 
 
@@ -28,15 +29,24 @@ def exercise():
     """Float32 cases that take every way through the kernels; raises what is wrong with the answers."""
     rng = np.random.default_rng(0)
     # One sample in pieces; several samples to a warp, in several chunks; samples of several tiles.
-    check_and_count(draw(rng, (4, 1, 350), [10.0, 0.05, 0.0]))
+    check_and_count(draw(rng, (4, 1, 352), [10.0, 0.05, 0.0]))
+    check_and_count(draw(rng, (4, 2, 350), [0.05]))
     check_and_count(draw(rng, (3, 30, 19), [0.0, 0.1], sample_weight=rng.random(30)))
     check_and_count(draw(rng, (17, 2, 40), [0.1, 0.0], sample_weight=np.array([1.0, 2.0])))
     tied = np.zeros((2, 2, 300), dtype=np.float32)
     tied[:, :, [100, 101]] = 1
     assert (check(case(tied, [0.5, 0.5], [0.0])).best_attack == 100).all()
+    misaligned = case(rng.random(65, dtype=np.float32)[1:].reshape(2, 4, 8), [0.5, 0.5], [0.1])
+    check_and_count(misaligned)
+    # The kernel of plain passes: short samples, samples of several tiles, one in pieces.
+    for shape in ((3, 30, 20), (17, 2, 40), (4, 1, 352)):
+        check_sums(draw(rng, shape, [0.1, 10.0]))
+    check_loss_gradient(draw(rng, (3, 30, 19), [0.1], sample_weight=rng.random(30)))
+    check_loss_gradient(draw(rng, (4, 2, 352), [10.0, 0.0]))
     exercise_hessian(rng)
     LossTable.backend.sizes.clear()  # a large tile
     check_and_count(draw(rng, (9, 3, 7), [0.1]))
+    check_and_count(draw(rng, (9, 4, 32), [0.1]))  # eight classifiers a thread, and one
 
 
 def exercise_hessian(rng):

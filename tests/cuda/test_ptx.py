@@ -13,8 +13,9 @@ from tests.cuda.build import Unavailable, ptx
 from tests.cuda.emulated import native
 from tests.cuda.ptx import Interpreter
 from tests.cuda.small_cases import SMALL, small_cases
+from tests.loss_gradient_checks import check_loss_gradient
 from tests.pass_cases import STORAGES, case, draw_prior, draw_temperatures
-from tests.pass_checks import check
+from tests.pass_checks import check, check_sums
 from tests.test_pass_accuracy import assert_as_careful_as_numpy
 from tests.test_pass_hessian import check as check_hessian
 
@@ -75,6 +76,19 @@ def test_few_samples_of_many_attacks_are_split_and_merged(architecture, sums_byt
     weights = rng.dirichlet(np.ones(5), 3)
     check(case(losses, weights, [0.0, 0.05, 1e5], attack_prior=prior))
     check(case(losses, weights, draw_temperatures(rng, 3, 2, 1.0)))
+
+
+@pytest.mark.parametrize("storage", STORAGES)
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_plain_passes_and_derivatives_by_the_losses(architecture, storage, interpret):
+    interpret(architecture, **SMALL)
+    rng = np.random.default_rng(2)
+    for shape in ((3, 20, 8), (2, 7, 33), (5, 1, 300)):
+        losses = rng.random(shape).astype(STORAGES[storage])
+        asked = case(losses, rng.dirichlet(np.ones(shape[0]), 1), [0.1])
+        check_sums(asked)
+        check_sums(asked, float64_scores=True)
+        check_loss_gradient(asked)
 
 
 @pytest.mark.parametrize("storage", ["float32", "bfloat16"])

@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "machine.h"
+#include "memory.h"
 
 #define __global__
 #define __grid_constant__
@@ -18,6 +19,8 @@
 #define blockIdx (::emulator::block_index())
 #define __syncthreads() ::emulator::barrier({__FILE__, __LINE__})
 #define __shfl_xor_sync(mask, value, distance) ::emulator::exchange(mask, value, distance, {__FILE__, __LINE__})
+#define __shfl_sync(mask, value, lane) ::emulator::of_lane(mask, value, lane, {__FILE__, __LINE__})
+#define __any_sync(mask, holds) ::emulator::any_of(mask, holds, {__FILE__, __LINE__})
 
 namespace emulator {
 
@@ -35,6 +38,19 @@ T exchange(unsigned mask, T value, int distance, Place place) {
     return value;
 }
 
+template <class T>
+T of_lane(unsigned mask, T value, int lane, Place place) {
+    for (int distance = 16; distance > 0; distance /= 2) {
+        const T other = exchange(mask, value, distance, place);
+        if ((thread_index().x & distance) != (lane & static_cast<unsigned>(distance))) value = other;
+    }
+    return value;
+}
+inline bool any_of(unsigned mask, bool holds, Place place) {
+    for (int distance = 16; distance > 0; distance /= 2) holds |= exchange(mask, holds, distance, place);
+    return holds;
+}
+
 }  // namespace emulator
 
 namespace mixsolve {
@@ -42,10 +58,43 @@ namespace cuda {
 
 inline char* shared_memory() { return ::emulator::shared_memory(); }
 
+template <class T>
+T load_together(const void* from) {
+    T numbers;
+    ::emulator::load(&numbers, from, sizeof numbers);
+    return numbers;
+}
+template <class T>
+void store_together(void* to, const T& numbers) {
+    ::emulator::store(to, &numbers, sizeof numbers);
+}
+
 inline float bits_to_float(uint32_t bits) {
     float x;
     std::memcpy(&x, &bits, sizeof x);
     return x;
+}
+inline uint32_t float_to_bits(float x) {
+    uint32_t bits;
+    std::memcpy(&bits, &x, sizeof bits);
+    return bits;
+}
+inline double bits_to_double(uint32_t low, uint32_t high) {
+    const uint64_t bits = static_cast<uint64_t>(high) << 32 | low;
+    double x;
+    std::memcpy(&x, &bits, sizeof x);
+    return x;
+}
+inline uint16_t float_to_half(float x) {
+    const uint32_t sign = float_to_bits(x) >> 16 & 0x8000u;
+    const float magnitude = std::fabs(x);
+    if (!(magnitude < 65520.0f)) return static_cast<uint16_t>(sign | 0x7c00u);
+    int exponent = -24;
+    if (magnitude > 0)
+        std::frexp(magnitude, &exponent);  // in units of the last place, of which subnormal numbers have the same
+    const int place = exponent - 11 < -24 ? -24 : exponent - 11;
+    const auto units = static_cast<uint32_t>(std::nearbyint(std::ldexp(magnitude, -place)));
+    return static_cast<uint16_t>(sign | (units + (static_cast<uint32_t>(place + 24) << 10)));
 }
 inline float half_to_float(uint16_t bits) {
     const uint32_t sign = static_cast<uint32_t>(bits & 0x8000u) << 16, magnitude = bits & 0x7fffu;

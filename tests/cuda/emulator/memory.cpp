@@ -97,6 +97,17 @@ void access(const void* where, size_t bytes, bool write) {
 
 }  // namespace
 
+void load(void* to, const void* from, size_t bytes) {
+    for (size_t at = 0; at < bytes; at += 16)
+        access(static_cast<const char*>(from) + at, std::min<size_t>(bytes - at, 16), false);
+    std::memcpy(to, from, bytes);
+}
+void store(void* to, const void* from, size_t bytes) {
+    for (size_t at = 0; at < bytes; at += 16)
+        access(static_cast<char*>(to) + at, std::min<size_t>(bytes - at, 16), true);
+    std::memcpy(to, from, bytes);
+}
+
 void add_region(const void* begin, size_t bytes, const std::string& name, Access access) {
     const auto address = reinterpret_cast<uintptr_t>(begin);
     auto* region = new Region{address, address + bytes, name, access, {}, {}};

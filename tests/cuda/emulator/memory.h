@@ -16,6 +16,10 @@ void remove_region(const void* begin);
 void mark_written(const void* begin, size_t bytes);  // by the host
 void begin_launch();
 
+// For kernels: several numbers as one access, in pieces of 16 bytes at most.
+void load(void* to, const void* from, size_t bytes);
+void store(void* to, const void* from, size_t bytes);
+
 // What another executor of kernels needs to know of the regions, and what it reports back.
 struct ListedRegion {
     const char* begin;

@@ -55,6 +55,7 @@ void upload(void* to, const void* from, size_t bytes, const Stream&) {
     emulator::mark_written(to, bytes);
 }
 void download(void* to, const void* from, size_t bytes, const Stream&) { std::memcpy(to, from, bytes); }
+void finish(const Stream&) {}
 
 void launch(const Kernel& kernel, int64_t blocks, size_t shared_bytes, const Stream&, const void* arguments) {
     if (blocks < 1 || blocks > 2147483647 || shared_bytes > 64 * 1024) {
@@ -77,9 +78,13 @@ void launch(const Kernel& kernel, int64_t blocks, size_t shared_bytes, const Str
 void run_without_interpreter(const std::function<void()>& call) { call(); }
 
 void bind_runtime(py::module_& module) {
-    module.def("add_array", [](uintptr_t begin, size_t bytes) {
-        emulator::add_region(reinterpret_cast<const void*>(begin), bytes, "losses", emulator::Access::kReadOnly);
-    });
+    module.def(
+        "add_array",
+        [](uintptr_t begin, size_t bytes, bool writable) {
+            emulator::add_region(reinterpret_cast<const void*>(begin), bytes, writable ? "gradient" : "losses",
+                                 writable ? emulator::Access::kWritable : emulator::Access::kReadOnly);
+        },
+        py::arg("begin"), py::arg("bytes"), py::arg("writable") = false);
     module.def("remove_array", [](uintptr_t begin) { emulator::remove_region(reinterpret_cast<const void*>(begin)); });
     module.def("take_load_counts", [](uintptr_t begin) {
         const std::vector<uint8_t> counts = emulator::take_load_counts(reinterpret_cast<const void*>(begin));

@@ -9,6 +9,9 @@ from tests.cuda.ptx.operations import ARITHMETIC, TYPES, compared, converted, sh
 
 THREADS, LANES = 256, 32
 
+# Where threads part, meet or wait.
+WHOLE_STEPS = ("bra", "ret", "exit", "bar", "shfl", "vote")
+
 
 class CompiledKernel:
     """Steps for straight code, and for the instructions that end it: branches, barriers, exchanges, labels."""
@@ -20,8 +23,7 @@ class CompiledKernel:
         self.disturb = disturb
         targets = set(kernel.labels.values())
         is_end = [
-            step.words[0] in ("bra", "ret", "exit", "bar", "shfl") or place + 1 in targets
-            for place, step in enumerate(kernel.code)
+            step.words[0] in WHOLE_STEPS or place + 1 in targets for place, step in enumerate(kernel.code)
         ]
         self.ends, end = [0] * len(kernel.code), len(kernel.code) - 1
         for place in range(len(kernel.code) - 1, -1, -1):
@@ -96,7 +98,7 @@ class CompiledKernel:
     def step(self, instruction):
         """What straight code does. Predicates narrow the mask."""
         name = instruction.words[0]
-        if name in ("bra", "ret", "exit", "bar", "shfl"):
+        if name in WHOLE_STEPS:
             return None
         special = {"ld": self.load, "st": self.store, "setp": self.set_predicate, "selp": self.select}
         special |= {"cvt": self.convert, "shl": self.shift, "shr": self.shift}
@@ -267,32 +269,54 @@ class CompiledKernel:
             return self.guarded(instruction, lambda state, mask: state.at_barrier.__setitem__(mask, True))
         if name == "shfl":
             return self.exchange(place, instruction)
+        if name == "vote":
+            return self.vote(place, instruction)
         return self.steps[place]
 
     def exchange(self, place, instruction):
-        """``shfl.sync.bfly.b32 d|p, a, distance, 31, -1``: the lanes of a warp wait for each other."""
-        if instruction.words[2] != "bfly" or instruction.predicate:
+        """``shfl.sync.bfly.b32 d|p, a, distance, 31, -1``, or ``idx`` and a lane: a warp waits for all its lanes."""
+        if instruction.words[2] not in ("bfly", "idx") or instruction.predicate:
             raise PtxError(f"the interpreter does not know {instruction}")
         target = instruction.operands[0].split("|")
         read, write = self.reader(instruction.operands[1], "b32"), self.writer(target[0])
         distance, clamp, lanes = (self.reader(operand, "s32") for operand in instruction.operands[2:])
 
-        def run(state, mask):
-            if (clamp(state)[mask] != LANES - 1).any() or (lanes(state)[mask] != -1).any():
+        def run(state, complete):
+            if (clamp(state)[complete] != LANES - 1).any():
+                raise PtxError("an exchange is not of a whole warp")
+            own_lane = state.threads % LANES if instruction.words[2] == "idx" else 0
+            write(state, read(state)[state.threads - own_lane ^ distance(state)], complete)
+            if len(target) > 1:
+                self.writer(target[1])(state, np.ones(state.threads.size, dtype=bool), complete)
+
+        return self.of_whole_warps(place, lanes, run)
+
+    def vote(self, place, instruction):
+        """``vote.sync.any.pred p, q, -1``."""
+        if instruction.words[2:] != ("any", "pred") or instruction.predicate:
+            raise PtxError(f"the interpreter does not know {instruction}")
+        read, write = self.reader(instruction.operands[1], "pred"), self.writer(instruction.operands[0])
+
+        def run(state, complete):
+            write(state, np.repeat(read(state).reshape(-1, LANES).any(axis=1), LANES), complete)
+
+        return self.of_whole_warps(place, self.reader(instruction.operands[2], "s32"), run)
+
+    def of_whole_warps(self, place, lanes, run):
+        """A step that the lanes of a warp take together, when all have come."""
+
+        def step(state, mask):
+            if (lanes(state)[mask] != -1).any():
                 raise PtxError("an exchange is not of a whole warp")
             arrived = (mask | (state.exchanging & (state.at == place))).reshape(-1, LANES)
             complete = np.repeat(arrived.all(axis=1), LANES)
             waiting = mask & ~complete
             state.exchanging[waiting], state.at[waiting] = True, place
-            if not complete.any():
-                return
-            partner = state.threads ^ distance(state)
-            write(state, read(state)[partner], complete)
-            if len(target) > 1:
-                self.writer(target[1])(state, np.ones(state.threads.size, dtype=bool), complete)
-            state.exchanging[complete], state.at[complete] = False, place + 1
+            if complete.any():
+                run(state, complete)
+                state.exchanging[complete], state.at[complete] = False, place + 1
 
-        return run
+        return step
 
 
 def compile_kernel(kernel, shared_name, disturb=0):

@@ -30,6 +30,7 @@ class Interpreter:
         self.kernels, self.shared_name = parse(text)
         self.emulator, self.disturb = emulator, disturb
         self.compiled = {}
+        self.executed = {}  # how often warps have executed each instruction, by kernel
 
     def __call__(self, name, n_blocks, shared_bytes, arguments):
         if name not in self.compiled:
@@ -38,8 +39,10 @@ class Interpreter:
             Region.of_host(begin, size, label, not writable, np.array(written, dtype=bool))
             for begin, size, label, writable, written in self.emulator.regions()
         ]
+        kernel = self.compiled[name]
+        executed = self.executed.setdefault(name, np.zeros(len(kernel.code), dtype=np.int64))
         for block in range(n_blocks):
-            run_block(self.compiled[name], block, regions, shared_bytes, arguments)
+            run_block(kernel, block, regions, shared_bytes, arguments, executed)
         for region in regions:
             if region.read_only:
                 self.emulator.note_loads(region.begin, region.loads)
@@ -64,14 +67,16 @@ class BlockState:
         self.exchanging = np.zeros(THREADS, dtype=bool)
 
 
-def run_block(kernel, block, regions, shared_bytes, arguments):
+def run_block(kernel, block, regions, shared_bytes, arguments, executed):
     state = BlockState(kernel, block, regions, shared_bytes, arguments)
     with np.errstate(all="ignore"):
         while not state.done.all():
             ready = ~(state.done | state.at_barrier | state.exchanging)
             if ready.any():
                 start = int(np.where(ready, state.at, NEVER).min())
-                run_steps(kernel, state, start, ready & (state.at == start))
+                mask = ready & (state.at == start)
+                executed[start : kernel.ends[start] + 1] += mask.reshape(-1, LANES).any(axis=1).sum()
+                run_steps(kernel, state, start, mask)
             else:
                 pass_barrier(kernel, state)
 

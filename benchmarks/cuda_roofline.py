@@ -1,0 +1,148 @@
+"""What the CUDA pass would be bound by on real GPUs, computed on paper: no GPU was there to time it.
+
+Warp instructions per 512 bytes of the table, of the machine code that ptxas makes, against the issue slots that a GPU
+has while its memory delivers 512 bytes. Every row says "paper, not timed".
+
+    python -m benchmarks.cuda_roofline
+
+Needs nvcc and nvdisasm; `tests/cuda/executions.py` says how instructions are counted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+
+from benchmarks.harness import Bar, Report, require_close
+from mixsolve import LossTable
+from mixsolve.passes import run_pass
+from mixsolve.reference import reference_pass
+from mixsolve.storage import widen
+from tests.cuda.build import ptx
+from tests.cuda.emulated import Emulated, native
+from tests.cuda.executions import issued
+from tests.cuda.ptx import Interpreter
+from tests.cuda.sass import kernels
+
+BAR = 0.7
+BARRED = ("A100", "H100")
+BARRED_CLASSIFIERS = (4, 10, 32, 128, 1024)
+TEMPERATURE = 0.1
+TABLE_BYTES = 256 * 1024
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """What its memory and its schedulers do in a second, from the manufacturer's data sheets."""
+
+    name: str
+    architecture: str
+    bytes_per_second: float
+    processors: int
+    clock: float
+
+    @property
+    def slots(self) -> float:
+        """Instructions that four schedulers a processor can issue while 512 bytes arrive."""
+        return 4 * self.processors * self.clock / (self.bytes_per_second / 512)
+
+
+GPUS = (
+    Gpu("A100", "80", 2.0e12, 108, 1.41e9),
+    Gpu("H100", "90", 3.35e12, 132, 1.76e9),
+    Gpu("H200", "90", 4.8e12, 132, 1.76e9),
+    Gpu("B200", "100", 8.0e12, 148, 1.85e9),
+)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What rows are computed for."""
+
+    gpus: tuple[Gpu, ...] = GPUS
+    storages: tuple[str, ...] = ("float32", "float64", "float16", "bfloat16")
+    classifiers: tuple[int, ...] = (2, 4, 10, 32, 128, 1024)
+    attacks: tuple[int, ...] = (32, 100)
+
+
+def draw(storage: str, n_classifiers: int, n_attacks: int) -> Any:
+    """Losses of about `TABLE_BYTES`, one sample at least."""
+    import ml_dtypes
+
+    dtype = np.dtype(getattr(ml_dtypes, storage) if storage == "bfloat16" else storage)
+    n_samples = max(TABLE_BYTES // (n_classifiers * n_attacks * dtype.itemsize), 1)
+    return (
+        np.random.default_rng(0).random((n_classifiers, n_samples, n_attacks), dtype=np.float32).astype(dtype)
+    )
+
+
+def slots_used(architecture: str, storage: str, losses: Any) -> float:
+    """Instructions per 512 bytes of one plain pass, whose answer is checked."""
+    module, name = native(), f"mixsolve_plain_{storage}"
+    interpreter = Interpreter(ptx(f"compute_{architecture}"), module)
+    table, weights = LossTable(losses), np.full((1, losses.shape[0]), 1 / losses.shape[0])
+    module.set_interpreter(interpreter)
+    try:
+        with patch.object(LossTable, "backend", Emulated()):
+            found = run_pass(table, weights, TEMPERATURE)
+    finally:
+        module.set_interpreter(None)
+    exact = reference_pass(widen(table.array, table.storage), weights, TEMPERATURE)
+    require_close("value", found.value, exact.value, 1e-5)
+    require_close("gradient", found.gradient, exact.gradient, 1e-5)
+    code = interpreter.compiled[name].code
+    return issued(kernels(architecture)[name], code, interpreter.executed[name]) / (losses.nbytes / 512)
+
+
+def run(settings: Settings, allow_dirty: bool = False) -> Report:
+    """A row for every GPU, storage type and shape."""
+    kept = {"note": "paper, not timed", "temperature": TEMPERATURE, "table_bytes": TABLE_BYTES}
+    report = Report("cuda_roofline", allow_dirty, settings=kept)
+    counted: dict[tuple[Any, ...], float] = {}
+    for gpu in settings.gpus:
+        for storage in settings.storages:
+            for n_classifiers in settings.classifiers:
+                for n_attacks in settings.attacks:
+                    case = (gpu.architecture, storage, n_classifiers, n_attacks)
+                    if case not in counted:
+                        counted[case] = slots_used(*case[:2], draw(*case[1:]))
+                    add_row(report, gpu, storage, n_classifiers, n_attacks, counted[case])
+    return report
+
+
+def add_row(
+    report: Report, gpu: Gpu, storage: str, n_classifiers: int, n_attacks: int, instructions: float
+) -> None:
+    share = instructions / gpu.slots
+    barred = storage == "float32" and gpu.name in BARRED and n_classifiers in BARRED_CLASSIFIERS
+    report.add(
+        f"{gpu.name}/{storage}/{n_classifiers}x{n_attacks}",
+        bars=[Bar("share_of_memory_time", "at most", BAR, share)] if barred else [],
+        basis="paper, not timed",
+        instructions_per_512_bytes=instructions,
+        issue_slots_per_512_bytes=gpu.slots,
+        share_of_memory_time=share,
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.cuda_roofline", description=__doc__.split("\n")[0]
+    )
+    parser.add_argument("--out", type=Path, help="where the rows go (default: benchmarks/results)")
+    parser.add_argument(
+        "--allow-dirty", action="store_true", help="write rows of an uncommitted tree, marked dirty"
+    )
+    given = parser.parse_args(arguments)
+    return run(Settings(), given.allow_dirty).finish(given.out)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,44 @@
+// Losses and scores of a few rows side by side, which a thread moves as one.
+#pragma once
+
+#include "arithmetic.h"
+
+namespace mixsolve {
+namespace cuda {
+
+template <int kBytes>
+struct alignas(kBytes) Words {
+    uint32_t word[kBytes / 4];
+};
+
+MIXSOLVE_DEVICE void unpack(const Words<16>& words, float (&losses)[4]) {
+#pragma unroll
+    for (int r = 0; r < 4; ++r) losses[r] = bits_to_float(words.word[r]);
+}
+MIXSOLVE_DEVICE void unpack(const Words<16>& words, double (&losses)[2]) {
+#pragma unroll
+    for (int r = 0; r < 2; ++r) losses[r] = bits_to_double(words.word[2 * r], words.word[2 * r + 1]);
+}
+template <int kBytes>
+MIXSOLVE_DEVICE void unpack(const Words<kBytes>& words, Float16 (&losses)[kBytes / 2]) {
+#pragma unroll
+    for (int r = 0; r < kBytes / 2; ++r) {
+        losses[r].bits = static_cast<uint16_t>(r % 2 == 0 ? words.word[r / 2] : words.word[r / 2] >> 16);
+    }
+}
+template <int kBytes>
+MIXSOLVE_DEVICE void unpack(const Words<kBytes>& words, BFloat16 (&losses)[kBytes / 2]) {
+#pragma unroll
+    for (int r = 0; r < kBytes / 2; ++r) {
+        losses[r].bits = static_cast<uint16_t>(r % 2 == 0 ? words.word[r / 2] : words.word[r / 2] >> 16);
+    }
+}
+
+// 16 bytes at a time at most.
+template <class Number, int kNumbers>
+struct alignas(sizeof(Number) * kNumbers < 16 ? sizeof(Number) * kNumbers : 16) Numbers {
+    Number number[kNumbers];
+};
+
+}  // namespace cuda
+}  // namespace mixsolve
