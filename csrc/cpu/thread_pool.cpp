@@ -20,8 +20,8 @@
 namespace mixsolve {
 namespace {
 
-// Jobs follow each other closely in the solvers, and waking a thread takes about as long as a short job: who waits looks
-// out for so long before going to sleep.
+// Jobs follow each other closely in the solvers, and waking a thread takes about as long as a short job: who waits
+// looks out for so long before going to sleep.
 constexpr auto kLookout = std::chrono::microseconds(100);
 
 struct Job {
