@@ -119,6 +119,7 @@ def test_during_a_pass(late_presses_are_harmless):
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_during_a_linear_programme(backend, late_presses_are_harmless):
     """The waiting ends, whatever the backend does with signals; it runs on in its thread and ends by itself."""
+    others = set(threading.enumerate())
     losses = correlated_sigmoids(8, 250, 60)
     options = {"OSQP": {"max_iter": 3000}}.get(backend, {})
     pressed = []
@@ -132,9 +133,8 @@ def test_during_a_linear_programme(backend, late_presses_are_harmless):
         assert result.status is Status.INTERRUPTED
         assert time.perf_counter() - pressed[0] < 3
     assert_certificate(result, losses)
-    for thread in threading.enumerate():
-        if thread is not threading.current_thread():
-            thread.join()
+    for thread in set(threading.enumerate()) - others:
+        thread.join()
 
 
 def test_in_an_oracle():
