@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from dataclasses import dataclass
 
@@ -69,6 +70,7 @@ class Processes:
 def leave_torchrun() -> None:
     """Close the process group, if one is open."""
     if distributed.is_available() and distributed.is_initialized():
+        gc.collect()  # wrapped members that nobody holds any more still hold the group
         distributed.destroy_process_group()
 
 

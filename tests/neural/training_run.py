@@ -5,6 +5,7 @@ the mixture that it ends with to STATE.
 """
 
 import argparse
+import os
 import time
 
 import torch
@@ -80,7 +81,11 @@ def main():
     result = train_mixture(members, data(), plan(arguments.folder))
     if processes.is_first:
         torch.save(result.mixture.state_dict(), arguments.state)
+    processes.meet()
     leave_torchrun()
+    os._exit(
+        0
+    )  # a thread of torch's that wants the interpreter while it is torn down would end it by an abort
 
 
 if __name__ == "__main__":
