@@ -16,13 +16,12 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from benchmarks.harness import Bar, Report, Spread, WrongAnswer, clocked, interleaved
+from benchmarks.harness import Bar, Report, Spread, WrongAnswer, add_report_options, clocked, interleaved
 from mixsolve.neural import PGD, Budget, Keep, Mixture, Start, train_mixture
 from mixsolve.neural.data import Images
 from mixsolve.neural.noise import generator_of
@@ -148,10 +147,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--out", type=Path, help="default: benchmarks/results/bench_neural.json")
     parser.add_argument("--images", type=int, default=Settings.images, help="training images of an epoch")
     parser.add_argument("--rounds", type=int, default=Settings.rounds)
-    parser.add_argument("--allow-dirty", action="store_true")
+    add_report_options(parser)
     arguments = parser.parse_args(argv)
     settings = Settings(images=arguments.images, rounds=arguments.rounds)
     return run(settings, allow_dirty=arguments.allow_dirty).finish(arguments.out)

@@ -18,7 +18,6 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,7 +28,16 @@ from benchmarks.bench_solvers import certify as certify_answer
 from benchmarks.bench_solvers import run_apart
 from benchmarks.cases import Instance
 from benchmarks.contenders import CONTENDERS, Answer, Contender
-from benchmarks.harness import Bar, Report, Spread, WrongAnswer, clocked, interleaved, require_close
+from benchmarks.harness import (
+    Bar,
+    Report,
+    Spread,
+    WrongAnswer,
+    add_report_options,
+    clocked,
+    interleaved,
+    require_close,
+)
 from mixsolve import LossTable, MixtureResult, Newton, Status, fit_mixture, fit_path
 from mixsolve.passes import run_pass
 from mixsolve.reference import reference_pass
@@ -275,10 +283,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--time-limit", type=float, default=default.time_limit, help="seconds a solver may take (default: 30)"
     )
-    parser.add_argument("--out", type=Path, help="where the rows go (default: benchmarks/results)")
-    parser.add_argument(
-        "--allow-dirty", action="store_true", help="write rows of an uncommitted tree, marked dirty"
-    )
+    add_report_options(parser)
     given = parser.parse_args(arguments)
     settings = replace(default, kinds=tuple(given.kinds), n_bytes=given.bytes, time_limit=given.time_limit)
     report = run(settings, given.allow_dirty)

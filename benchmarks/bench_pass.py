@@ -16,13 +16,12 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from benchmarks import cases, peers, reading
-from benchmarks.harness import Bar, Report, Spread, clocked, interleaved, require_close
+from benchmarks.harness import Bar, Report, Spread, add_report_options, clocked, interleaved, require_close
 from benchmarks.provenance import cores
 from benchmarks.subject import TEMPERATURE, Subject
 from mixsolve.passes import smoothed_value_and_grad
@@ -250,12 +249,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--classifiers", type=int, nargs="+", choices=tuple(READ_LIMITS), default=default.classifiers
     )
     parser.add_argument("--attacks", type=int, nargs="+", default=default.attacks)
-    parser.add_argument(
-        "--out", type=Path, help="where the rows go (default: benchmarks/results/bench_pass.json)"
-    )
-    parser.add_argument(
-        "--allow-dirty", action="store_true", help="write rows of an uncommitted tree, marked dirty"
-    )
+    add_report_options(parser)
     given = parser.parse_args(arguments)
     settings = Settings(
         n_bytes=given.bytes,

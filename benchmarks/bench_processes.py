@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.cases import sigmoid_losses
-from benchmarks.harness import ROOT, Report, WrongAnswer
+from benchmarks.harness import ROOT, Report, WrongAnswer, add_report_options
 from mixsolve import Fista, Newton, RowGeneration, fit_mixture
 
 TOL = 1e-6
@@ -106,10 +106,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="python -m benchmarks.bench_processes", description=__doc__.split("\n")[0]
     )
     parser.add_argument("--work", nargs=5, help=argparse.SUPPRESS)
-    parser.add_argument("--out", type=Path, help="where the rows go (default: benchmarks/results)")
-    parser.add_argument(
-        "--allow-dirty", action="store_true", help="write rows of an uncommitted tree, marked dirty"
-    )
+    add_report_options(parser)
     given = parser.parse_args(arguments)
     if given.work:
         rank, size, folder, shape, name = given.work

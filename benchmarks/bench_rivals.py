@@ -12,14 +12,13 @@ import argparse
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from benchmarks.bench_solvers import Settings, run_apart
 from benchmarks.cases import COMPARED, MANY_ROWS_COMPARED, Instance
 from benchmarks.contenders import CONTENDERS, Contender, Cvxpy
 from benchmarks.direct import Highs, Pdlp
-from benchmarks.harness import Bar, Report, WrongAnswer
+from benchmarks.harness import Bar, Report, WrongAnswer, add_report_options
 
 TOL = 1e-6
 OURS = next(contender for contender in CONTENDERS if contender.name == "RowGeneration")
@@ -95,10 +94,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="python -m benchmarks.bench_rivals", description=__doc__.split("\n")[0]
     )
     parser.add_argument("--large", action="store_true", help="the game of 1,000,000 rows instead")
-    parser.add_argument("--out", type=Path, help="where the rows go (default: benchmarks/results)")
-    parser.add_argument(
-        "--allow-dirty", action="store_true", help="write rows of an uncommitted tree, marked dirty"
-    )
+    add_report_options(parser)
     given = parser.parse_args(arguments)
     if given.large:
         return run(LARGE, given.allow_dirty, "bench_rivals_large").finish(given.out)

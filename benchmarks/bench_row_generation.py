@@ -13,7 +13,6 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,7 +26,7 @@ from benchmarks.cases import (
     ROW_GENERATION,
     Instance,
 )
-from benchmarks.harness import Bar, Report, WrongAnswer
+from benchmarks.harness import Bar, Report, WrongAnswer, add_report_options
 from benchmarks.reading import native_reading
 from mixsolve import MixtureResult, Status, fit_mixture
 
@@ -214,10 +213,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--part", choices=("passes", "large", "binary"), default="passes", help="which rows")
     parser.add_argument("--only", default="", help="instances whose name contains this")
-    parser.add_argument("--out", type=Path, help="where the rows go (default: benchmarks/results)")
-    parser.add_argument(
-        "--allow-dirty", action="store_true", help="write rows of an uncommitted tree, marked dirty"
-    )
+    add_report_options(parser)
     given = parser.parse_args(arguments)
     chosen = tuple(instance for instance in ROW_GENERATION if given.only in instance.name)
     report = run(Settings(instances=chosen, part=given.part), given.allow_dirty)

@@ -16,14 +16,13 @@ import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from benchmarks.cases import Instance
 from benchmarks.contenders import CONTENDERS, Answer, Contender
-from benchmarks.harness import Bar, Report
+from benchmarks.harness import Bar, Report, add_report_options
 from tests.certificates import Game, attacker_bound, smoothed, strategy_errors
 
 SHAPES = ((10, 30, 100), (10, 300, 100), (10, 1000, 200))
@@ -234,12 +233,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--contenders", nargs="+", choices=[c.name for c in CONTENDERS], help="only these")
     parser.add_argument("--only", default="", help="instances whose name contains this")
     parser.add_argument("--max-rows", type=int, default=10**9, help="leave out larger instances")
-    parser.add_argument(
-        "--out", type=Path, help="where the rows go (default: benchmarks/results/bench_solvers.json)"
-    )
-    parser.add_argument(
-        "--allow-dirty", action="store_true", help="write rows of an uncommitted tree, marked dirty"
-    )
+    add_report_options(parser)
     given = parser.parse_args(arguments)
     settings = Settings(
         tol=given.tol,

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.bench_row_generation import certify
-from benchmarks.harness import ROOT, Bar, Report, Spread
+from benchmarks.harness import ROOT, Bar, Report, Spread, add_report_options
 from mixsolve.chunks import Chunks
 from mixsolve.fit import fit_mixture
 from mixsolve.npy_files import NpyFile
@@ -140,10 +140,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--bytes", type=int, default=Settings.file, help="its size (default: %(default)s)")
     parser.add_argument("--memory-limit", type=int, default=Settings.memory_limit)
     parser.add_argument("--solve", type=Path, help=argparse.SUPPRESS)
-    parser.add_argument("--out", type=Path, help="where the rows go (default: benchmarks/results)")
-    parser.add_argument(
-        "--allow-dirty", action="store_true", help="write rows of an uncommitted tree, marked dirty"
-    )
+    add_report_options(parser)
     given = parser.parse_args(arguments)
     if given.solve is not None:
         solve(given.solve, given.memory_limit, given.out)

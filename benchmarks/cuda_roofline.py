@@ -14,13 +14,12 @@ import argparse
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
 import numpy as np
 
-from benchmarks.harness import Bar, Report, require_close
+from benchmarks.harness import Bar, Report, add_report_options, require_close
 from mixsolve import LossTable
 from mixsolve.passes import run_pass
 from mixsolve.reference import reference_pass
@@ -136,10 +135,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.cuda_roofline", description=__doc__.split("\n")[0]
     )
-    parser.add_argument("--out", type=Path, help="where the rows go (default: benchmarks/results)")
-    parser.add_argument(
-        "--allow-dirty", action="store_true", help="write rows of an uncommitted tree, marked dirty"
-    )
+    add_report_options(parser)
     given = parser.parse_args(arguments)
     return run(Settings(), given.allow_dirty).finish(given.out)
 

@@ -16,13 +16,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 import mixsolve
-from benchmarks.harness import Report, Spread, WrongAnswer, require_close
+from benchmarks.harness import Report, Spread, WrongAnswer, add_report_options, require_close
 from mixsolve import LossTable, fit_mixture, verify
 from mixsolve.passes import run_pass
 from mixsolve.reference import reference_pass
@@ -176,10 +175,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.gpu_check", description=__doc__.split("\n")[0]
     )
-    parser.add_argument("--out", type=Path, help="where the rows go (default: benchmarks/results)")
-    parser.add_argument(
-        "--allow-dirty", action="store_true", help="write rows of an uncommitted tree, marked dirty"
-    )
+    add_report_options(parser)
     given = parser.parse_args(arguments)
     reason = why_not()
     if reason is not None:

@@ -6,6 +6,7 @@ report as JSON. A report from a working tree with changes is refused, or marked 
 
 from __future__ import annotations
 
+import argparse
 import datetime
 import json
 import os
@@ -202,3 +203,11 @@ class Report:
         ]
         failed = sum(not bar["passed"] for row in self.rows for bar in row["bars"])
         return "\n".join([*lines, f"{len(lines) - failed} of {len(lines)} bars hold"])
+
+
+def add_report_options(parser: argparse.ArgumentParser) -> None:
+    """Where the rows go, and whether rows of an uncommitted tree may be written."""
+    parser.add_argument("--out", type=Path, help="where the rows go (default: benchmarks/results)")
+    parser.add_argument(
+        "--allow-dirty", action="store_true", help="write rows of an uncommitted tree, marked dirty"
+    )
