@@ -273,25 +273,22 @@ def _fit(arguments: argparse.Namespace) -> int:
 
     if arguments.out is not None and not Path(arguments.out).resolve().parent.is_dir():
         raise ValueError(f"`--out` must lie in an existing folder; got {arguments.out}")
+    shared = ("temperature", "tol", "pass_limit", "time_limit", "threads", "checkpoint")
+    options = {name: getattr(arguments, name) for name in shared}
+    options["memory_limit"] = _size(arguments.memory_limit)
     if "RANK" in os.environ and "WORLD_SIZE" in os.environ:
         from mixsolve.group_fit import fit_in_group
 
-        return _report(arguments, fit_in_group(arguments, _extras(arguments), _size(arguments.memory_limit)))
+        return _report(arguments, fit_in_group(arguments, _extras(arguments), options))
     table = _table(arguments)
     show = sys.stderr.isatty() and not (arguments.quiet or arguments.verbose)
     bar = ProgressBar(sys.stderr, table if isinstance(table, FileStream) else None) if show else None
     with bar or nullcontext():
         result = fit_mixture(
             table,
-            temperature=arguments.temperature,
-            tol=arguments.tol,
-            pass_limit=arguments.pass_limit,
-            time_limit=arguments.time_limit,
-            threads=arguments.threads,
+            **options,
             verbose=arguments.verbose,
             callback=bar,
-            memory_limit=_size(arguments.memory_limit),
-            checkpoint=arguments.checkpoint,
         )
     return _report(arguments, result)
 

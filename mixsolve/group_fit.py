@@ -16,12 +16,12 @@ from mixsolve.results import MixtureResult
 
 
 def fit_in_group(
-    arguments: argparse.Namespace, extras: dict[str, Any], memory_limit: int | None
+    arguments: argparse.Namespace, extras: dict[str, Any], options: dict[str, Any]
 ) -> MixtureResult | None:
     """Fit this process's part of the files; the first process gets the whole result, the others None.
 
     Of several files each process takes some, of a single one a range of the samples. The process group is that of
-    torchrun's environment variables, over gloo.
+    torchrun's environment variables, over gloo. `options` are those of `fit_mixture`.
 
     Raises
     ------
@@ -48,14 +48,8 @@ def fit_in_group(
         result = fit_mixture(
             losses,
             **own,
-            temperature=arguments.temperature,
-            tol=arguments.tol,
-            pass_limit=arguments.pass_limit,
-            time_limit=arguments.time_limit,
-            threads=arguments.threads,
+            **options,
             verbose=arguments.verbose and leads,
-            memory_limit=memory_limit,
-            checkpoint=arguments.checkpoint,
             group=group,
         )
         if arguments.out is not None:
