@@ -21,6 +21,7 @@
 #include "dlpack_import.h"
 #include "master_bindings.h"
 #include "passes.h"
+#include "screened_pass.h"
 #include "trust_region.h"
 
 namespace py = pybind11;
@@ -326,6 +327,47 @@ py::object binary_pass(const Table& table, Doubles weights, bool best_attack, in
     return py::make_tuple(value, gradient, best_attack ? py::object(attack) : py::none());
 }
 
+py::tuple screened_pass(const Table& table, const Table& copy, Doubles weights, Doubles slack, Doubles affine,
+                        double delta, int64_t first, int64_t last, int threads, std::shared_ptr<CancelToken> cancel) {
+    const LossTable &full = table.view, &compact = copy.view;
+    require(weights.ndim() == 2 && weights.shape(0) >= 1 && weights.shape(1) == full.n_classifiers,
+            "weights must have shape (K, n_classifiers)");
+    require(slack.ndim() == 1 && slack.size() == weights.shape(0), "slack must have shape (K,)");
+    require(affine.size() == 4, "affine must be scale and offset of the table and of the copy");
+    require(full.n_classifiers == compact.n_classifiers && full.n_samples == compact.n_samples,
+            "the copy must have the table's shape");
+    for (int64_t i = 0; i < full.n_samples; ++i) {
+        require(full.rows(i) == compact.rows(i), "the copy must have the table's shape");
+    }
+    require(0 <= first && first < last && last <= full.n_samples, "samples are out of range");
+    const py::ssize_t n_queries = weights.shape(0), n = last - first;
+    Doubles per_sample({n_queries, n}), best_row({n_queries, n, weights.shape(1)});
+    Integers best_attack({n_queries, n});
+    const double* const linear = affine.data();
+    mixsolve::ScreenedRequest request{};
+    request.first = first;
+    request.last = last;
+    request.n_queries = n_queries;
+    request.weights = weights.data();
+    request.slack = slack.data();
+    request.table_scale = linear[0];
+    request.table_offset = linear[1];
+    request.copy_scale = linear[2];
+    request.copy_offset = linear[3];
+    request.delta = delta;
+    request.threads = threads > 0 ? threads : mixsolve::available_threads();
+    mixsolve::ScreenedAnswer answer{per_sample.mutable_data(), best_attack.mutable_data(), best_row.mutable_data(), 0,
+                                    0};
+    mixsolve::Finding finding{};
+    run_interruptibly(cancel.get(), [&](const std::function<bool()>& interrupted) {
+        request.interrupted = interrupted;
+        finding = mixsolve::screened_pass(full, compact, request, answer);
+    });
+    return py::make_tuple(per_sample, best_attack, best_row, answer.rows_read, answer.bytes_read,
+                          py::make_tuple(static_cast<int>(finding.kind), finding.classifier, finding.sample,
+                                         finding.attack, finding.loss, finding.copy));
+}
+
 Doubles minimise_model(Doubles weights, Doubles slope, Doubles hessian, double radius) {
     const py::ssize_t n = weights.size();
     require(n >= 2 && weights.ndim() == 1 && slope.ndim() == 1 && slope.size() == n, "weights and slope have length n");
@@ -385,6 +427,9 @@ PYBIND11_MODULE(_native, module) {
                py::arg("threads") = 0, py::arg("cancel") = py::none());
     module.def("binary_pass", &binary_pass, py::arg("table"), py::arg("weights"), py::arg("best_attack") = false,
                py::arg("threads") = 0, py::arg("cancel") = py::none());
+    module.def("screened_pass", &screened_pass, py::arg("table"), py::arg("copy"), py::arg("weights"), py::arg("slack"),
+               py::arg("affine"), py::arg("delta"), py::arg("first"), py::arg("last"), py::arg("threads") = 0,
+               py::arg("cancel") = py::none());
     module.def("read_seconds", &read_seconds, py::arg("array"), py::arg("threads"), py::arg("how") = "vector");
     module.def("import_dlpack", &mixsolve::import_dlpack, py::arg("exporter"));
     module.def("import_device_dlpack", &mixsolve::import_device_dlpack, py::arg("exporter"), py::arg("stream"));

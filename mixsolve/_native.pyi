@@ -70,6 +70,25 @@ def binary_pass(
     threads: int = 0,
     cancel: CancelToken | None = None,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64] | None] | None: ...
+def screened_pass(
+    table: Table,
+    copy: Table,
+    weights: NDArray[np.float64],
+    slack: NDArray[np.float64],
+    affine: NDArray[np.float64],
+    delta: float,
+    first: int,
+    last: int,
+    threads: int = 0,
+    cancel: CancelToken | None = None,
+) -> tuple[
+    NDArray[np.float64],
+    NDArray[np.int64],
+    NDArray[np.float64],
+    int,
+    int,
+    tuple[int, int, int, int, float, float],
+]: ...
 def read_seconds(array: NDArray[Any], threads: int, how: str = "vector") -> float: ...
 def solve_core(
     rows: NDArray[np.float64],

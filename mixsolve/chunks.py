@@ -137,6 +137,8 @@ class Subsamples:
     count: int
     is_read: bool = False
     """Whether the whole table was read to find them; the copies of the samples are then in memory."""
+    is_counted: bool = False
+    """Whether what is read of the table for them is counted by whoever made them."""
 
 
 def subsample_size(n_weighted: int, n_own: int) -> int:

@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mixsolve.distributed import GroupReducer, common_temperature, hold_together
+from mixsolve.distributed import GroupReducer, common_temperature
 from mixsolve.inputs import check_integer, check_temperature, check_threads
 from mixsolve.reduction import ALONE, Reducer, failing_together
 from mixsolve.results import AttackStrategy, MixtureResult, Progress
 from mixsolve.simplex import check_simplex
 from mixsolve.solvers.checkpoint import Checkpoint
-from mixsolve.solvers.chunked_source import ChunkedSource
 from mixsolve.solvers.compressed import compressing
 from mixsolve.solvers.double_oracle import DoubleOracle
 from mixsolve.solvers.driver import Driver
@@ -24,11 +23,10 @@ from mixsolve.solvers.fista import Fista
 from mixsolve.solvers.journal import Journal
 from mixsolve.solvers.limits import Limits
 from mixsolve.solvers.newton import Newton
-from mixsolve.solvers.oracle import OracleSource
 from mixsolve.solvers.row_generation import RowGeneration
 from mixsolve.solvers.source import TableSource
-from mixsolve.streams import check_memory_limit, is_stream, open_stream
-from mixsolve.table import LossTable, as_table
+from mixsolve.sources import open_screened_source, open_shared_source, open_source
+from mixsolve.streams import check_memory_limit
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -36,6 +34,7 @@ if TYPE_CHECKING:
     from mixsolve.chunks import Chunks
     from mixsolve.solvers.protocol import Solver
     from mixsolve.solvers.source import Source
+    from mixsolve.table import LossTable
 
 
 def fit_mixture(
@@ -117,8 +116,12 @@ def fit_mixture(
         them, are then the samples that this process holds, none perhaps, and the game is that of all of them. Sample
         weights count as they are given. Everything else must be the same on all processes, and so is the result, bit
         for bit, but for `attack`, which is the attacker's strategy for the own samples, seconds and memory.
-    proxy
-        Not available yet.
+    proxy : (LossTable, float), or LossTable, optional
+        A compact copy of the losses, in CPU memory, with the most that a loss of it is off, as `LossTable.quantise`
+        returns them; given alone, that is measured by a read of both. Passes then read the copy, and of the losses only
+        the rows that may be a sample's worst. The certificate is that of the losses: both bounds are from rows of them,
+        each of which is compared with its copy. `passes` counts reads of the copy, `bytes_read` the bytes of the
+        losses, `statistics.proxy_bytes_read` those of the copy. For RowGeneration at temperature 0.
 
     Returns
     -------
@@ -134,8 +137,6 @@ def fit_mixture(
     GroupError
         On every process that is left when another one of the group failed, died or timed out; naming the arguments in
         which they differ.
-    NotImplementedError
-        For an argument that is not available yet.
 
     Notes
     -----
@@ -162,7 +163,6 @@ def fit_mixture(
     """
     reducer: Reducer = ALONE if group is None else GroupReducer(group)
     with failing_together(reducer):
-        _refuse_reserved(proxy=proxy)
         limits = Limits(tol, atol, pass_limit, time_limit)
         check_threads(threads)
         check_integer("seed", seed, 0)
@@ -174,16 +174,27 @@ def fit_mixture(
             "sample_weight": sample_weight,
             "attack_prior": attack_prior,
         }
+        kind = ""
         if isinstance(reducer, GroupReducer):
-            table, kind = hold_together(losses, reducer, **own, memory_limit=limit, seed=seed)
-            source: Source = ChunkedSource(table, threads, reducer)
-        elif is_stream(losses):
-            limit = check_memory_limit(memory_limit)
-            source = ChunkedSource(
-                open_stream(losses, **own, memory_limit=limit, seed=seed), threads, reducer
+            if proxy is not None:
+                raise ValueError("`proxy` must be None when there is a `group`")
+            source, kind = open_shared_source(
+                losses, own, reducer, threads=threads, seed=seed, memory_limit=limit
+            )
+        elif proxy is not None:
+            source = open_screened_source(
+                losses, proxy, own, solver=solver, temperature=temperature, threads=threads
             )
         else:
-            source = _source(losses, solver, threads, start, **own)
+            source = open_source(
+                losses,
+                own,
+                solver=solver,
+                start=start,
+                threads=threads,
+                seed=seed,
+                memory_limit=limit,
+            )
         checked = check_temperature(temperature, source.table.n_samples if source.table else 1)
         if isinstance(reducer, GroupReducer):
             checked = common_temperature(checked, source.table.n_samples if source.table else 1, reducer)
@@ -223,18 +234,12 @@ def solve_game(
 ) -> MixtureResult:
     """Solve a game whose arguments have been checked, by the default solver unless one is given."""
     chosen = solver or _default_solver(source.table, temperature)
-    if isinstance(source.table, LossTable) and getattr(chosen, "compresses", False):
-        chosen = compressing(chosen, source.table, temperature, limits)
+    if isinstance(source, TableSource) and getattr(chosen, "compresses", False):
+        chosen = compressing(chosen, source, temperature, limits)
     driver = Driver(
         source, chosen, temperature, start, limits, journal, seed, threads, earlier, checkpoint, memory_limit
     )
     return driver.run()
-
-
-def _refuse_reserved(**arguments: Any) -> None:
-    for name, given in arguments.items():
-        if given is not None:
-            raise NotImplementedError(f"`{name}` is not available yet and must be None; got {given!r}")
 
 
 def _facts(
@@ -270,35 +275,6 @@ def _checkpoint(
     if reducer.size > 1:
         place = place.with_name(f"{place.name}.{reducer.rank}-of-{reducer.size}")
     return Checkpoint(place, f"{table.fingerprint()} {level}")
-
-
-def _source(
-    losses: Any,
-    solver: Solver | None,
-    threads: int | None,
-    start: Any,
-    row_offsets: ArrayLike | None,
-    sample_weight: ArrayLike | None,
-    attack_prior: ArrayLike | None,
-) -> Source:
-    if not callable(losses) or hasattr(losses, "__array__") or hasattr(losses, "__dlpack__"):
-        table = as_table(
-            losses, row_offsets=row_offsets, sample_weight=sample_weight, attack_prior=attack_prior
-        )
-        return TableSource(table, threads)
-    for name, given in (("row_offsets", row_offsets), ("attack_prior", attack_prior)):
-        if given is not None:
-            raise ValueError(f"`{name}` must be None when `losses` is an oracle; got {type(given).__name__}")
-    if sample_weight is None:
-        sample_weight = getattr(losses, "sample_weight", None)
-    known = getattr(losses, "n_classifiers", None)
-    if known is None and start is None:
-        raise ValueError("`start` must be given when `losses` is an oracle without `n_classifiers`; got None")
-    size = np.size(start.weights if isinstance(start, MixtureResult) else start) if known is None else known
-    remembers = solver is None or getattr(solver, "remembers", False)
-    return OracleSource(
-        losses, check_integer("n_classifiers", size, 1), sample_weight, remembers=bool(remembers)
-    )
 
 
 def _check_solver(solver: Solver | None, source: Source, temperature: float | NDArray[np.float64]) -> None:

@@ -108,6 +108,10 @@ class Statistics:
     """(n_classifiers,) mean of the iterates, from a solver that keeps it."""
     communicated: Mapping[str, int] | None = None
     """Bytes that each process received from the others of its group, by phase."""
+    proxy_bytes_read: int | None = None
+    """Bytes of the compact copy read, where losses were solved with a `proxy`."""
+    rows_read: int | None = None
+    """Rows of the losses looked up beside the proxy, once for each pass that needed them."""
     average_answer: tuple[float, ...] | None = None
     """(n_classifiers,) mean losses under the mean of the attacker's answers: the least of them is a lower bound."""
 

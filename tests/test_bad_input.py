@@ -281,9 +281,8 @@ def test_comparing_mixtures_checks_its_table_too():
     refuse(ValueError, "losses", "3 dimensions", r"\(4, 5\)", lambda: compare_mixtures(LOSSES[0]))
 
 
-@pytest.mark.parametrize("name", ["proxy"])
-def test_what_is_not_available_yet_is_not_ignored(name):
-    refuse(NotImplementedError, name, "None", "3", lambda: fit_mixture(LOSSES, **{name: 3}))
+def test_a_proxy_is_a_table():
+    refuse(ValueError, "losses", "3 dimensions", r"\(\)", lambda: fit_mixture(LOSSES, proxy=3))
 
 
 def test_a_group_is_one_of_torch():

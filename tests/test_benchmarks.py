@@ -13,6 +13,7 @@ from benchmarks import (
     bench_newton,
     bench_pass,
     bench_processes,
+    bench_proxy,
     bench_rivals,
     bench_row_generation,
     bench_solvers,
@@ -333,6 +334,15 @@ def test_streaming_benchmark_at_toy_size(tmp_path):
     assert row["relative_gap"] <= 1e-6
     assert 0 < row["resident_bytes"] < 2e9
     assert not list(tmp_path.iterdir())
+
+
+def test_proxy_benchmark_at_toy_size():
+    instance = cases.Instance("sigmoid", (4, 300, 100))
+    [row] = bench_proxy.run((instance,), (1e-6,), rounds=1, allow_dirty=True).rows
+    assert row["relative_gap"] <= 1e-6
+    assert 0 < row["full_precision_bytes"] < row["plain_bytes"]
+    assert row["proxy_bytes"] >= row["passes"] * 4 * 300 * 100
+    assert row["rows_read"] >= 300
 
 
 def test_processes_benchmark_at_toy_size():

@@ -136,12 +136,6 @@ def test_the_log_shows_the_rows_that_a_programme_holds(capsys):
     assert f"| {result.statistics.compressed_rows:>10} |" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("name", ["proxy"])
-def test_what_is_not_available_yet_says_so(name):
-    with pytest.raises(NotImplementedError, match=f"`{name}` is not available yet and must be None; got 1"):
-        fit_mixture(np.ones((2, 2, 2)), **{name: 1})
-
-
 def test_the_result_says_what_it_cost():
     losses = correlated_sigmoids(5, 40, 30).astype(np.float32)
     result = fit_mixture(losses, solver=Fista(), tol=1e-4)

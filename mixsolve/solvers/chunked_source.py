@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import closing
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -30,6 +30,7 @@ class ChunkedSource:
     """
 
     memory: OracleMemory | None = None
+    statistics: ClassVar[dict[str, int]] = {}
 
     def __init__(self, table: Chunks, threads: int | None, reducer: Reducer) -> None:
         self.n_classifiers = table.n_classifiers

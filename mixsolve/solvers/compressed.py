@@ -38,10 +38,13 @@ FEWEST_PASSES = 4
 
 
 def compressing(
-    solver: Solver, table: LossTable, temperature: float | NDArray[np.float64], limits: Limits
+    solver: Solver, source: TableSource, temperature: float | NDArray[np.float64], limits: Limits
 ) -> Solver:
     """The solver behind a compression, where the table looks as if it could be compressed."""
-    if not may_be_binary(table) or (limits.pass_limit is not None and limits.pass_limit < FEWEST_PASSES):
+    assert isinstance(source.table, LossTable)
+    if not may_be_binary(source.table) or (
+        limits.pass_limit is not None and limits.pass_limit < FEWEST_PASSES
+    ):
         return solver
     return Compressed(solver, temperature, limits)
 

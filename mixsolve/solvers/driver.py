@@ -269,6 +269,7 @@ class Driver:
         phase_seconds = journal.phase_seconds
         if self._source.table is None:
             self._statistics["answered_value"] = best.value
+        self._statistics.update(self._source.statistics)
         return MixtureResult(
             weights=best.weights,
             temperature=self._temperature,

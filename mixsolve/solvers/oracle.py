@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
 
@@ -69,6 +69,7 @@ class OracleSource:
     table: LossTable | Chunks | None = None
     reducer: Reducer = ALONE
     surveyed: float | None = None
+    statistics: ClassVar[dict[str, int]] = {}
     always_float64 = True
 
     def __init__(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 import numpy as np
 
@@ -44,6 +44,10 @@ class Source(Protocol):
     memory: OracleMemory | None
     """All attacks that an oracle has answered, for a solver that asks for it; None for a table."""
 
+    @property
+    def statistics(self) -> dict[str, int]:
+        """Fields of `mixsolve.results.Statistics` that only the source can count."""
+
     def answer(
         self,
         weights: NDArray[np.float64],
@@ -70,6 +74,7 @@ class TableSource:
     memory: OracleMemory | None = None
     reducer: Reducer = ALONE
     surveyed: float | None = None
+    statistics: ClassVar[dict[str, int]] = {}
 
     def __init__(self, table: LossTable, threads: int | None) -> None:
         self.n_classifiers = table.n_classifiers
@@ -123,6 +128,15 @@ class TableSource:
         return Shard(self._table, self.n_classifiers).subsamples(seed, self.reducer, cancel)
 
 
+def block_samples(table: LossTable, n_queries: int) -> int:
+    """Samples whose best rows are held together: it follows from the table and the number of queries alone."""
+    row_bytes = n_queries * 8 * (table.n_classifiers + 2)
+    room = min(max(LEAST_BLOCK, 4 * table.n_rows * table.n_classifiers // 20), LARGEST_BLOCK)
+    n_samples: int = table.n_samples
+    step = max(BLOCK_SAMPLES, room // row_bytes)
+    return -(-n_samples // -(-n_samples // step))  # no small one at the end
+
+
 def answer_in_blocks(
     table: LossTable,
     weights: NDArray[np.float64],
@@ -136,13 +150,9 @@ def answer_in_blocks(
 ) -> PassAnswer:
     """One read of a table, block by block, so that the best rows of all samples are never held together.
 
-    The blocks follow from the table and the number of queries alone: equal input gives equal bits. `visit` counts
-    samples from `first_sample` on.
+    `visit` counts samples from `first_sample` on.
     """
-    row_bytes = len(weights) * 8 * (table.n_classifiers + 2)
-    room = min(max(LEAST_BLOCK, 4 * table.n_rows * table.n_classifiers // 20), LARGEST_BLOCK)
-    step = max(BLOCK_SAMPLES, room // row_bytes)
-    step = -(-table.n_samples // -(-table.n_samples // step))  # no small one at the end
+    step = block_samples(table, len(weights))
     value, gradient, bytes_read = np.zeros(len(weights)), np.zeros(weights.shape), 0
     for first in range(0, table.n_samples, step):
         samples = None if step >= table.n_samples else np.arange(first, min(first + step, table.n_samples))
