@@ -31,15 +31,19 @@ MIXSOLVE_HOST_DEVICE constexpr int rows_together(int item_size, int score_size) 
 // How a block looks at its chunk: tile by tile, all classifiers of some rows at a time, in shared memory. Numbers of
 // threads that share something are powers of two, of which the exponent is given.
 struct TileShape {
-    int rows;          // a power of two: at most so many, of whole samples or of one long sample
+    int rows;          // at most so many, of whole samples or of one long sample
     int stride;        // rows from one classifier to the next in shared memory, see plan.cpp
     int row_bits;      // threads that read the rows of a classifier
+    int step;          // threads that share the classifiers of a row: from one classifier of a thread to its next
+    int hop;           // so far that is in shared memory, in losses
+    int64_t jump;      // and in the table, in bytes
+    int n_parts;       // of a row's score, where more threads than those of one warp share its classifiers
     int sample_bits;   // threads that share a sample's attacks, a warp at most
     int moment_bits;   // threads that share a classifier's rows, a warp at most
     int product_bits;  // threads that share the rows of a square of the Hessian, a warp at most
     bool hessian;
     int samples;       // so many whole samples at most; 0: ragged
-    bool fours;        // samples are of a multiple of four attacks each, which a thread takes as one
+    int fours;         // times four attacks of a sample that a thread has at most; 0: not a multiple of four
     int sums_bytes;    // of shared memory for sums and records; 0: they stay in device memory
     int shared_bytes;  // in all
 };

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "../online_lse.h"
+#include "moments.h"
 #include "query.h"
 #include "second_moments.h"
 #include "tile.h"
@@ -21,7 +22,7 @@ MIXSOLVE_DEVICE void keep_state(const OnlineLse<double>& state, double* record) 
 }
 
 // Adds a finished sample to the sums of its block and hands its answers out. Each number of `sums` and `moment`
-// belongs to the same thread as in Tile::add_moments, where 2^`moment_bits` threads share a classifier.
+// belongs to the same thread as in Moments::add, where 2^`moment_bits` threads share a classifier.
 MIXSOLVE_DEVICE void settle(const Query& query, int64_t position, const double* record, int moment_bits, double* sums) {
     const PassArguments& asked = query.asked;
     const int64_t sample = query.sample(position), n_classifiers = asked.table.n_classifiers;
@@ -116,7 +117,7 @@ struct LongSample {
         double* moment = record + kRecordHead;
         if (kKind == Kind::kHessian && query.wants_hessian())
             add_hessian(n_rows, shrink, grow, moment, query.second_in(record));
-        tile.add_moments(n_rows, shrink, grow, moment);
+        Moments<Score, Stored>{tile}.add(n_rows, shrink, grow, moment);
         if (!kPlain && asked.best_row && beaten) keep_row(best.row, moment + asked.table.n_classifiers);
     }
 

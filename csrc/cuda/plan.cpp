@@ -13,6 +13,7 @@ namespace {
 
 constexpr int kMostSharedBytes = 64 * 1024;  // of the smallest device that is supported
 constexpr int64_t kLanes = kWarpLanes, kRowsPerLane = 8;
+constexpr double kMostOfWholeSample = 1.75;  // times the bytes of a tile
 
 int64_t power_of_two_up_to(int64_t x) {
     int64_t power = 1;
@@ -31,6 +32,8 @@ class Planner {
     Planner(const LossTable& table, const PassRequest& request, Wanted wanted, const PlanSizes& sizes)
         : table_(table), request_(request), wanted_(wanted), sizes_(sizes) {
         row_bytes_ = table.n_classifiers * item_size(table.storage);
+        score_ = request.float64_scores ? 8 : 4;
+        together_ = rows_together(static_cast<int>(item_size(table.storage)), score_);
     }
 
     Plan make() {
@@ -38,7 +41,7 @@ class Planner {
         plan_.record_numbers = static_cast<int>(kRecordHead + L * (wanted_.best_row ? 2 : 1) + entries);
         plan_.n_sums = request_.n_queries * (1 + L) + request_.n_hessians * entries;
         count_rows();
-        shape_tile();
+        choose_tile();
         cut();
         return plan_;
     }
@@ -62,26 +65,44 @@ class Planner {
         }
     }
 
-    void shape_tile() {
-        const int64_t n_classifiers = table_.n_classifiers, item = item_size(table_.storage);
-        const int64_t score = request_.float64_scores ? 8 : 4;
-        const int64_t kept_per_row = row_bytes_ + (request_.n_hessians > 0 ? n_classifiers * score : 0);
-        const int together = rows_together(static_cast<int>(item), static_cast<int>(score));
-        const int64_t most = std::min(sizes_.tile_bytes / kept_per_row, sizes_.most_tile_rows * 4 / score);
+    void choose_tile() {
+        const int64_t most_rows = sizes_.most_tile_rows * 4 / score_;
+        const int64_t per_row = row_bytes_ + (request_.n_hessians > 0 ? table_.n_classifiers * score_ : 0);
+        const int64_t rows = rows_of_tile(std::min(sizes_.tile_bytes / per_row, most_rows), together_);
+        // One whole sample, rather than a full tile of it and a rest, where it is a little longer than a tile.
+        const int64_t whole = (longest_ + together_ - 1) / together_ * together_;
+        if (whole > rows && whole <= most_rows && whole * per_row <= kMostOfWholeSample * sizes_.tile_bytes) {
+            shape_tile(whole);
+            if (plan_.tile.shared_bytes <= kMostSharedBytes) return;
+        }
+        shape_tile(rows);
+        if (plan_.tile.shared_bytes <= kMostSharedBytes) return;
+        const int64_t most = kMostSharedBytes / item_size(table_.storage) / 2;
+        throw std::invalid_argument("`losses` on a GPU must have at most about " + std::to_string(most) +
+                                    " classifiers; got " + std::to_string(table_.n_classifiers));
+    }
+
+    void shape_tile(int64_t rows) {
+        const int64_t n_classifiers = table_.n_classifiers, together = together_;
         TileShape& tile = plan_.tile;
-        tile.rows = static_cast<int>(rows_of_tile(most, together));
-        const int64_t groups = std::max(tile.rows / together, 1);
+        tile = TileShape{};
+        tile.rows = static_cast<int>(rows);
+        const int64_t groups = std::max<int64_t>(rows / together, 1);
         tile.row_bits = std::min(exponent_of(groups), kThreadBits);
         // Many threads to a classifier when they are few; a quarter of a warp looks at 16 bytes each of one or several
         // classifiers at once, which are to lie in different banks, but where that costs much of the tile.
         const int64_t sharing = power_of_two_up_to(kThreads / std::min<int64_t>(n_classifiers, kThreads));
         tile.moment_bits = exponent_of(std::min({sharing, power_of_two_up_to(groups), kLanes}));
-        tile.stride = tile.rows + (groups > 8 && tile.moment_bits < 3 ? together << tile.moment_bits : 0);
+        tile.stride = tile.rows + (groups > 8 && tile.moment_bits < 3 ? together_ << tile.moment_bits : 0);
+        tile.step = kThreads >> tile.row_bits;
+        tile.hop = tile.step * tile.stride;
+        tile.jump = tile.step * table_.stride_classifier;
+        tile.n_parts = tile.step == 1 ? 0 : std::min(tile.step, kWarps);
         const int64_t mean_rows = std::max<int64_t>(plan_.rows / request_.n_samples, 1);
         const int64_t wanted = (mean_rows + kRowsPerLane - 1) / kRowsPerLane;
-        tile.sample_bits = exponent_of(std::min(power_of_two_up_to(2 * wanted - 1), kLanes));
-        if (!table_.row_offsets) tile.samples = samples_in(tile.rows, together);
-        tile.fours = !table_.row_offsets && table_.n_attacks % 4 == 0;
+        tile.sample_bits = exponent_of(std::min(power_of_two_up_to(wanted), kLanes));
+        if (!table_.row_offsets) tile.samples = samples_in(tile.rows);
+        tile.fours = !table_.row_offsets && table_.n_attacks % 4 == 0 ? fours_of_thread(tile.sample_bits) : 0;
         if (request_.n_hessians > 0) {
             const int64_t sides = (n_classifiers + 3) / 4, squares = sides * (sides + 1) / 2;
             const int64_t sharing = std::clamp<int64_t>(power_of_two_up_to(512 / squares), 1, kWarpLanes);
@@ -90,12 +111,8 @@ class Planner {
         }
         const int64_t sums = (plan_.n_sums + request_.n_queries * plan_.record_numbers) * 8;
         tile.sums_bytes = sums <= sizes_.shared_sums_bytes ? static_cast<int>(sums) : 0;
-        tile.shared_bytes = SharedLayout(tile, n_classifiers, static_cast<int>(item), static_cast<int>(score)).bytes;
-        if (tile.shared_bytes > kMostSharedBytes) {
-            throw std::invalid_argument("`losses` on a GPU must have at most about " +
-                                        std::to_string(kMostSharedBytes / item / 2) + " classifiers; got " +
-                                        std::to_string(n_classifiers));
-        }
+        const int item = static_cast<int>(item_size(table_.storage));
+        tile.shared_bytes = SharedLayout(tile, n_classifiers, item, score_).bytes;
     }
 
     // A power of two; where a classifier's rows keep most threads busy, as many as there is room for.
@@ -105,10 +122,15 @@ class Planner {
         return 4 * groups >= 3 * kThreads ? groups * together : power_of_two_up_to(most);
     }
 
+    int fours_of_thread(int sample_bits) const {
+        const int64_t rows = int64_t{4} << sample_bits;
+        return static_cast<int>(std::min<int64_t>((table_.n_attacks + rows - 1) / rows, 1 << 30));
+    }
+
     // So many that what comes next is aligned as the first of them is, where that is to be had.
-    int samples_in(int64_t rows, int together) const {
+    int samples_in(int64_t rows) const {
         int64_t fit = rows / table_.n_attacks;
-        const int64_t step = together / std::gcd<int64_t>(together, table_.n_attacks);
+        const int64_t step = together_ / std::gcd<int64_t>(together_, table_.n_attacks);
         if (fit > step) fit -= fit % step;
         return static_cast<int>(fit);
     }
@@ -157,6 +179,7 @@ class Planner {
     const Wanted wanted_;
     const PlanSizes& sizes_;
     int64_t row_bytes_, longest_ = 1, piece_rows_ = 1;
+    int score_, together_;  // bytes of a score, and rows that a thread reads as one
     std::vector<int64_t> split_;
     Plan plan_{};
 };

@@ -14,18 +14,13 @@ struct SharedLayout {
         scores = aligned(static_cast<int>(n_classifiers) * tile.stride * item_size);
         chance = aligned(scores + tile.rows * score_size);
         parts = aligned(chance + tile.rows * score_size);
-        numbers = aligned(parts + n_parts(tile) * tile.rows * score_size);
+        numbers = aligned(parts + tile.n_parts * tile.rows * score_size);
         rows = numbers + 5 * kWarps * 8;
         deviations = aligned(rows + kWarps * 4);
         const int wanted = tile.hessian ? static_cast<int>(n_classifiers) : 0;
         shift = aligned(deviations + wanted * tile.stride * score_size);
         sums = aligned(shift + wanted * 8);
         bytes = sums + tile.sums_bytes;
-    }
-    // Of a row's score, where more threads than those of one warp share its classifiers.
-    MIXSOLVE_HOST_DEVICE static int n_parts(const TileShape& tile) {
-        const int sharing = kThreads >> tile.row_bits;
-        return sharing == 1 ? 0 : sharing < kWarps ? sharing : kWarps;
     }
     MIXSOLVE_HOST_DEVICE static int aligned(int bytes) { return (bytes + 15) / 16 * 16; }
 };

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "../online_lse.h"
+#include "moments.h"
 #include "query.h"
 #include "second_moments.h"
 #include "tile.h"
@@ -37,8 +38,12 @@ struct ShortSamples {
     }
 
     MIXSOLVE_DEVICE void answer(double* sums) {
-        const bool wide = asked.contiguous ? tile.is_aligned(place(0)) : asked.aligned_samples;
-        tile.load(n_rows, wide, [this](int row) { return place(row); });
+        const char* const begin = place(0);
+        const bool contiguous = asked.contiguous, wide = contiguous ? tile.is_aligned(begin) : asked.aligned_samples;
+        tile.load(n_rows, wide, [=](int row) {
+            if (contiguous) return begin + row * static_cast<int>(sizeof(Stored));
+            return place(row);
+        });
 #pragma unroll 1
         for (int64_t q = 0; q < (kPlain ? 1 : asked.n_queries); ++q) {
             const Query query{asked, q};
@@ -50,7 +55,7 @@ struct ShortSamples {
             if (thread() == 0) {
                 for (int warp = 0; warp < kWarps; ++warp) here[0] += tile.numbers[warp];
             }
-            tile.add_moments(n_rows, 1.0, 1.0, here + 1);
+            Moments<Score, Stored>{tile}.add(n_rows, 1.0, 1.0, here + 1);
             if (kKind == Kind::kHessian && query.wants_hessian()) add_hessian(query.hessian_in(sums));
             if (kKind == Kind::kAny && asked.loss_gradient)
                 tile.write_gradient(n_rows, asked.table.first_row(position));
@@ -117,8 +122,10 @@ struct ShortSamples {
             const int best = wants_best ? best_attack(here, largest) : 0;
             const Score found = worst_case                     ? choose(here, best, largest, share)
                                 : !kPlain && asked.table.prior ? soften<true, 1>(query, level, here, share)
-                                : asked.tile.fours             ? soften<false, 4>(query, level, here, share)
-                                                               : soften<false, 1>(query, level, here, share);
+                                : asked.tile.fours == 0        ? soften<false, 1>(query, level, here, share)
+                                : asked.tile.fours <= 2        ? soften_few<2>(query, level, here, share)
+                                : asked.tile.fours <= 4        ? soften_few<4>(query, level, here, share)
+                                                               : soften<false, 4>(query, level, here, share);
             if (!mine) continue;  // the exchanges are behind us
             if (!kPlain) hand_out(query, at, here, best, found);
             value += share * found;
@@ -203,6 +210,43 @@ struct ShortSamples {
         if (kKind == Kind::kHessian && query.wants_hessian()) sharpen<kTogether>(query, here);
         return smoothed_maximum(state, level.temperature);
     }
+
+    // As `soften` does without a prior, of at most so many times four attacks a thread: they stay in its registers.
+    template <int kFours>
+    MIXSOLVE_DEVICE Score soften_few(const Query& query, const Level& level, const Share& here, Score share) {
+        using Four = Numbers<Score, 4>;
+        Four some[kFours];
+        OnlineLse<Score> state{lowest<Score>(), 0, 0, static_cast<Score>(here.count)};
+#pragma unroll
+        for (int g = 0; g < kFours; ++g) {
+            some[g] = {lowest<Score>(), lowest<Score>(), lowest<Score>(), lowest<Score>()};
+            if (four(g, here) < here.count) some[g] = load_together<Four>(tile.scores + here.begin + four(g, here));
+#pragma unroll
+            for (int i = 0; i < 4; ++i) state.max = higher(state.max, some[g].number[i]);
+        }
+        state.max = highest_over(state.max, here.bits);
+#pragma unroll
+        for (int g = 0; g < kFours; ++g) {
+#pragma unroll
+            for (int i = 0; i < 4; ++i) {
+                some[g].number[i] = exponential(some[g].number[i] - state.max, level.per_unit);
+                state.mass += some[g].number[i];
+            }
+        }
+        state.mass = sum_over(state.mass, here.bits);
+        state.excess = excess<false, 4>(query, here, state, level.per_unit);
+        const Score factor = share / state.mass;
+#pragma unroll
+        for (int g = 0; g < kFours; ++g) {
+#pragma unroll
+            for (int i = 0; i < 4; ++i) some[g].number[i] *= factor;
+            if (four(g, here) < here.count) store_together(tile.chance + here.begin + four(g, here), some[g]);
+        }
+        if (kKind == Kind::kHessian && query.wants_hessian()) sharpen<4>(query, here);
+        return smoothed_maximum(state, level.temperature);
+    }
+    // The first attack of a thread's g-th four.
+    MIXSOLVE_DEVICE static int four(int g, const Share& here) { return 4 * (here.lane + (g << here.bits)); }
 
     // Leaves in `scores` what the products of deviations are weighted with.
     template <int kTogether>

@@ -16,18 +16,27 @@ struct Tile {
     using Scores = Numbers<Score, kRows>;
 
     const PassArguments& asked;
-    const int warp;     // of this thread
-    Stored* losses;     // (L, tile.stride)
-    Score* scores;      // (tile.rows) of one query
-    Score* chance;      // (tile.rows) what the rows are weighted with in the moment
-    Score* parts;       // (n_parts, tile.rows) of scores whose classifiers are shared between warps
-    double* numbers;    // (5, kWarps) what warps tell each other
-    int* rows;          // (kWarps)
-    Score* deviations;  // (L, tile.stride) if there is a Hessian
-    double* shift;      // (L) likewise: from the mean so far to that of the tile
-    double* sums;       // in shared memory, or null
+    const int warp;            // of this thread
+    const int own_row;         // the first that this thread reads
+    const int own_classifier;  // likewise
+    const int own_share;       // of the classifiers: so many
+    Stored* losses;            // (L, tile.stride)
+    Score* scores;             // (tile.rows) of one query
+    Score* chance;             // (tile.rows) what the rows are weighted with in the moment
+    Score* parts;              // (n_parts, tile.rows) of scores whose classifiers are shared between warps
+    double* numbers;           // (5, kWarps) what warps tell each other
+    int* rows;                 // (kWarps)
+    Score* deviations;         // (L, tile.stride) if there is a Hessian
+    double* shift;             // (L) likewise: from the mean so far to that of the tile
+    double* sums;              // in shared memory, or null
 
-    MIXSOLVE_DEVICE explicit Tile(const PassArguments& asked_) : asked(asked_), warp(warp_number()) {
+    MIXSOLVE_DEVICE explicit Tile(const PassArguments& asked_)
+        : asked(asked_),
+          warp(warp_number()),
+          own_row((thread() & ((1 << asked_.tile.row_bits) - 1)) * kRows),
+          own_classifier(thread() >> asked_.tile.row_bits),
+          own_share((static_cast<int>(asked_.table.n_classifiers) - own_classifier + asked_.tile.step - 1) >>
+                    (kThreadBits - asked_.tile.row_bits)) {
         const SharedLayout at(asked.tile, asked.table.n_classifiers, sizeof(Stored), sizeof(Score));
         char* shared = shared_memory();
         losses = reinterpret_cast<Stored*>(shared);
@@ -58,8 +67,8 @@ struct Tile {
 #pragma unroll 1
         for (int begin = 0; begin < asked.tile.rows; begin += kThreads * kRows) {
             Score score[kRows] = {};
-            load_rows(begin + first_row(), n_rows, wide, place, score);
-            tell(begin + first_row(), n_rows, score);
+            load_rows(begin + own_row, n_rows, wide, place, score);
+            tell(begin + own_row, n_rows, score);
         }
     }
 
@@ -68,7 +77,7 @@ struct Tile {
     template <Kind kKind>
     MIXSOLVE_DEVICE void score(int64_t query, int n_rows) {
         if (kKind != Kind::kPlain && query > 0) score_again(query, n_rows);
-        const int n_parts = SharedLayout::n_parts(asked.tile), tile_rows = asked.tile.rows;
+        const int n_parts = asked.tile.n_parts, tile_rows = asked.tile.rows;
         __syncthreads();
         if (n_parts == 0) return;
 #pragma unroll 1
@@ -76,34 +85,9 @@ struct Tile {
             Score sum = parts[row];
 #pragma unroll 1
             for (int i = 1; i < n_parts; ++i) sum += parts[i * tile_rows + row];
-            keep(row, sum);
+            scores[row] = finite(sum);
         }
         __syncthreads();
-    }
-
-    // target[k] = target[k] shrink + grow sum_row chance[row] loss(k, row), in float64 beyond the rows of one tile.
-    // A target belongs to the same thread at every call.
-    MIXSOLVE_DEVICE void add_moments(int n_rows, double shrink, double grow, double* target) {
-        const int bits = asked.tile.moment_bits, lane = thread() & ((1 << bits) - 1), count = n_classifiers();
-        const int whole = n_rows / kRows, warp_first = warp * kWarpLanes >> bits;
-#pragma unroll 1
-        for (int first = 0; first + warp_first < count; first += kThreads >> bits) {
-            const int k = first + (thread() >> bits);
-            Score sums[kRows] = {};
-            if (k < count) {
-                const Stored* at = losses + k * asked.tile.stride + lane * kRows;
-                const Score* share = chance + lane * kRows;
-#pragma unroll 1
-                for (int left = whole - lane; left > 0; left -= 1 << bits) {
-                    add_products(load_together<Group>(at), load_together<Scores>(share), sums);
-                    at += kRows << bits;
-                    share += kRows << bits;
-                }
-                add_last(n_rows, k, lane, sums[0]);
-            }
-            const Score sum = sum_over(add_up(sums), bits);
-            if (k < count && lane == 0) target[k] = target[k] * shrink + grow * static_cast<double>(sum);
-        }
     }
 
     // The derivative by the losses, which has the rows from `begin` on where the table has those of the tile.
@@ -111,7 +95,7 @@ struct Tile {
         const Score* weights = static_cast<const Score*>(asked.weights);
         auto* const out = reinterpret_cast<Stored*>(asked.loss_gradient) + begin;
         const Score scale = static_cast<Score>(asked.gradient_scale);
-        const int count = n_classifiers(), side = asked.tile.rows < kThreads ? asked.tile.rows : kThreads;
+        const int all = kRows << asked.tile.row_bits, side = all < kThreads ? all : kThreads, count = n_classifiers();
 #pragma unroll 1
         for (int row = thread() & (side - 1); row < n_rows; row += side) {
             const Score share = scale * chance[row];
@@ -123,40 +107,9 @@ struct Tile {
     }
 
   private:
-    // The rows that are too few for a group.
-    MIXSOLVE_DEVICE void add_last(int n_rows, int k, int lane, Score& sum) const {
-#pragma unroll 1
-        for (int row = n_rows / kRows * kRows + lane; row < n_rows; row += 1 << asked.tile.moment_bits) {
-            sum = multiply_add(chance[row], loss(k, row), sum);
-        }
-    }
-    MIXSOLVE_DEVICE int first_row() const { return (thread() & ((1 << asked.tile.row_bits) - 1)) * kRows; }
-    MIXSOLVE_DEVICE int first_classifier() const { return thread() >> asked.tile.row_bits; }
-    MIXSOLVE_DEVICE int classifiers_left(int first) const {
-        const int step = kThreads >> asked.tile.row_bits;
-        return (n_classifiers() - first + step - 1) >> (kThreadBits - asked.tile.row_bits);
-    }
-    MIXSOLVE_DEVICE void keep(int row, Score score) { scores[row] = score + (score - score); }
+    // NaN where it is not finite.
+    MIXSOLVE_DEVICE static Score finite(Score score) { return multiply_add(score, Score(0), score); }
 
-    MIXSOLVE_DEVICE static Score add_up(const Score (&sums)[kRows]) {
-        Score half[kRows];
-#pragma unroll
-        for (int r = 0; r < kRows; ++r) half[r] = sums[r];
-#pragma unroll
-        for (int width = kRows / 2; width > 0; width /= 2) {
-#pragma unroll
-            for (int r = 0; r < width; ++r) half[r] += half[r + width];
-        }
-        return half[0];
-    }
-    MIXSOLVE_DEVICE static void add_products(const Group& group, const Scores& factor, Score (&sums)[kRows]) {
-        Stored stored[kRows];
-        unpack(group, stored);
-#pragma unroll
-        for (int r = 0; r < kRows; ++r) {
-            sums[r] = multiply_add(factor.number[r], static_cast<Score>(widen(stored[r])), sums[r]);
-        }
-    }
     MIXSOLVE_DEVICE static void add_weighted(const Group& group, Score weight, Score (&sums)[kRows]) {
         Stored stored[kRows];
         unpack(group, stored);
@@ -168,17 +121,16 @@ struct Tile {
 
     template <class Place>
     MIXSOLVE_DEVICE void load_rows(int row, int n_rows, bool wide, const Place& place, Score (&score)[kRows]) {
-        const int first = first_classifier(), step = kThreads >> asked.tile.row_bits;
-        const Score* weight = static_cast<const Score*>(asked.weights) + first;
-        Stored* to = losses + first * asked.tile.stride + row;
-        int left = row < n_rows ? classifiers_left(first) : 0;
+        const Score* weight = static_cast<const Score*>(asked.weights) + own_classifier;
+        Stored* to = losses + own_classifier * asked.tile.stride + row;
+        int left = row < n_rows ? own_share : 0;
         if (wide && row + kRows <= n_rows) {
-            const char* from = left > 0 ? place(row) + first * asked.table.stride_classifier : nullptr;
+            const char* from = left > 0 ? place(row) + own_classifier * asked.table.stride_classifier : nullptr;
 #pragma unroll 1
-            for (; left >= kTogether; left -= kTogether) read<kTogether>(from, to, weight, step, score);
-            if (left & 4) read<4>(from, to, weight, step, score);
-            if (left & 2) read<2>(from, to, weight, step, score);
-            if (left & 1) read<1>(from, to, weight, step, score);
+            for (; left >= kTogether; left -= kTogether) read<kTogether>(from, to, weight, score);
+            if (left & 4) read<4>(from, to, weight, score);
+            if (left & 2) read<2>(from, to, weight, score);
+            if (left & 1) read<1>(from, to, weight, score);
         } else {
             read_apart(row, n_rows, left, place, to, weight, score);
         }
@@ -186,15 +138,14 @@ struct Tile {
 
     // So many classifiers, in a partial sum of their own: that keeps the rounding error of many classifiers small.
     template <int kCount>
-    MIXSOLVE_DEVICE void read(const char*& from, Stored*& to, const Score*& weight, int step, Score (&score)[kRows]) {
-        const int64_t jump = step * asked.table.stride_classifier;
-        const int hop = step * asked.tile.stride;
+    MIXSOLVE_DEVICE void read(const char*& from, Stored*& to, const Score*& weight, Score (&score)[kRows]) {
+        const TileShape& tile = asked.tile;
         Group held[kCount];
         Score sum[kRows] = {};
 #pragma unroll
-        for (int i = 0; i < kCount; ++i, from += jump) held[i] = load_together<Group>(from);
+        for (int i = 0; i < kCount; ++i, from += tile.jump) held[i] = load_together<Group>(from);
 #pragma unroll
-        for (int i = 0; i < kCount; ++i, to += hop, weight += step) {
+        for (int i = 0; i < kCount; ++i, to += tile.hop, weight += tile.step) {
             add_weighted(held[i], *weight, sum);
             store_together(to, held[i]);
         }
@@ -211,27 +162,26 @@ struct Tile {
     template <class Place>
     MIXSOLVE_DEVICE void read_apart(int row, int n_rows, int left, const Place& place, Stored* to, const Score* weight,
                                     Score (&score)[kRows]) {
-        const int step = kThreads >> asked.tile.row_bits, here = n_rows - row;
-        const int64_t jump = step * asked.table.stride_classifier;
+        const TileShape& tile = asked.tile;
+        const int here = n_rows - row;
         const char* from[kRows];
 #pragma unroll
         for (int r = 0; r < kRows; ++r) {
-            from[r] =
-                left > 0 && r < here ? place(row + r) + first_classifier() * asked.table.stride_classifier : nullptr;
+            from[r] = left > 0 && r < here ? place(row + r) + own_classifier * asked.table.stride_classifier : nullptr;
         }
 #pragma unroll 1
         while (left > 0) {
             const int count = next_count(left);
             Score sum[kRows] = {};
 #pragma unroll 1
-            for (int i = 0; i < count; ++i, to += step * asked.tile.stride, weight += step) {
+            for (int i = 0; i < count; ++i, to += tile.hop, weight += tile.step) {
 #pragma unroll
                 for (int r = 0; r < kRows; ++r) {
                     if (r >= here) continue;
                     const Stored one = *reinterpret_cast<const Stored*>(from[r]);
                     sum[r] = multiply_add(*weight, static_cast<Score>(widen(one)), sum[r]);
                     to[r] = one;
-                    from[r] += jump;
+                    from[r] += tile.jump;
                 }
             }
 #pragma unroll
@@ -246,21 +196,20 @@ struct Tile {
 #pragma unroll 1
         for (int begin = 0; begin < asked.tile.rows; begin += kThreads * kRows) {
             Score score[kRows] = {};
-            score_rows(weights, begin + first_row(), n_rows, score);
-            tell(begin + first_row(), n_rows, score);
+            score_rows(weights, begin + own_row, n_rows, score);
+            tell(begin + own_row, n_rows, score);
         }
     }
     MIXSOLVE_DEVICE void score_rows(const Score* weights, int row, int n_rows, Score (&score)[kRows]) const {
-        const int first = first_classifier(), step = kThreads >> asked.tile.row_bits;
-        const Score* weight = weights + first;
-        const Stored* at = losses + first * asked.tile.stride + row;
-        int left = row < n_rows ? classifiers_left(first) : 0;
+        const Score* weight = weights + own_classifier;
+        const Stored* at = losses + own_classifier * asked.tile.stride + row;
+        int left = row < n_rows ? own_share : 0;
 #pragma unroll 1
         while (left > 0) {
             const int count = next_count(left);
             Score sum[kRows] = {};
 #pragma unroll 2
-            for (int i = 0; i < count; ++i, at += step * asked.tile.stride, weight += step) {
+            for (int i = 0; i < count; ++i, at += asked.tile.hop, weight += asked.tile.step) {
                 if (row + kRows <= n_rows) {
                     add_weighted(load_together<Group>(at), *weight, sum);
                     continue;
@@ -278,29 +227,32 @@ struct Tile {
 
     // Adds up what the lanes of a warp have of a row, and leaves it to be added up over the warps.
     MIXSOLVE_DEVICE void tell(int row, int n_rows, Score (&score)[kRows]) {
-        const int bits = asked.tile.row_bits, lane = thread() % kWarpLanes;
+        const int bits = asked.tile.row_bits;
+        if (bits == kThreadBits) {  // nobody else has anything of these rows
+#pragma unroll
+            for (int r = 0; r < kRows; ++r) score[r] = finite(score[r]);
+            put(scores, row, n_rows, score);
+            return;
+        }
 #pragma unroll 1
         for (int distance = kWarpLanes / 2; distance >> bits > 0; distance /= 2) {
 #pragma unroll
             for (int r = 0; r < kRows; ++r) score[r] += from_lane_xor(score[r], distance);
         }
-        if (bits < kWarpBits && lane >> bits > 0) return;
-        const int part = bits < kWarpBits ? warp : first_classifier();
-        Score* const to = bits < kThreadBits ? parts + part * asked.tile.rows + row : scores + row;
-        if (bits == kThreadBits) {
-#pragma unroll
-            for (int r = 0; r < kRows; ++r) score[r] += score[r] - score[r];  // as `keep` does
-        }
+        if (bits < kWarpBits && thread() % kWarpLanes >> bits > 0) return;
+        put(parts + (bits < kWarpBits ? warp : own_classifier) * asked.tile.rows, row, n_rows, score);
+    }
+    MIXSOLVE_DEVICE static void put(Score* to, int row, int n_rows, const Score (&score)[kRows]) {
         if (row + kRows <= n_rows) {
             Scores together;
 #pragma unroll
             for (int r = 0; r < kRows; ++r) together.number[r] = score[r];
-            store_together(to, together);
+            store_together(to + row, together);
             return;
         }
 #pragma unroll
         for (int r = 0; r < kRows; ++r) {
-            if (row + r < n_rows) to[r] = score[r];
+            if (row + r < n_rows) to[row + r] = score[r];
         }
     }
 };

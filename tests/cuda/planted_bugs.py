@@ -18,18 +18,20 @@ class Bug:
     caught: str = ""
 
 
-SHORT, LONG, TILE, WORK = (f"cuda/{name}.h" for name in ("short_samples", "long_samples", "tile", "work"))
+SHORT, LONG, MOMENTS, TILE, WORK = (
+    f"cuda/{name}.h" for name in ("short_samples", "long_samples", "moments", "tile", "work")
+)
 
 # Against the rules of the machine.
 BROKEN_RULES = [
     Bug(
         "lanes of a warp read what others write without a barrier",
-        TILE,
+        MOMENTS,
         "const Score sum = sum_over(add_up(sums), bits);",
-        """const int rows = asked.tile.rows;
-            scores[thread() % rows] = add_up(sums);
+        """const int rows = tile.asked.tile.rows;
+            tile.scores[thread() % rows] = add_up(sums);
             Score sum = 0;
-            for (int l = 0; l < 1 << bits; ++l) sum += scores[(thread() - lane + l) % rows];""",
+            for (int l = 0; l < 1 << bits; ++l) sum += tile.scores[(thread() - lane + l) % rows];""",
         "race",
     ),
     Bug(
@@ -91,11 +93,11 @@ BROKEN_RULES = [
 WRONG_NUMBERS = [
     Bug(
         "a row left out",
-        TILE,
-        "row < n_rows; row += 1 << asked.tile.moment_bits",
-        "row < n_rows - 1; row += 1 << asked.tile.moment_bits",
+        MOMENTS,
+        "row < n_rows; row += 1 << tile.asked.tile.moment_bits",
+        "row < n_rows - 1; row += 1 << tile.asked.tile.moment_bits",
     ),
-    Bug("a moment that is not rescaled", TILE, "target[k] * shrink + grow", "target[k] + grow"),
+    Bug("a moment that is not rescaled", MOMENTS, "target * shrink + grow", "target + grow"),
     Bug("a merge that forgets the total", "online_lse.h", " + state.total * shift_first", ""),
     Bug("a merge that forgets a factor", "online_lse.h", "other.mass * factors.second", "other.mass"),
     Bug("a merge that forgets how far means are apart", WORK, "between * apart(k) * apart(l)", "0 * between"),

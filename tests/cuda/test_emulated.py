@@ -75,7 +75,18 @@ def test_every_answer_on_ragged_tables_agrees_with_the_specification(storage, si
 
 
 @pytest.mark.parametrize(
-    "shape", [(2, 300, 3), (4, 40, 32), (10, 3, 700), (33, 2, 90), (130, 5, 16), (1024, 2, 9)]
+    "shape",
+    [
+        (2, 300, 3),
+        (4, 40, 32),
+        (5, 9, 100),
+        (10, 3, 700),
+        (33, 2, 90),
+        (100, 3, 100),
+        (130, 5, 16),
+        (300, 2, 40),
+        (1024, 2, 9),
+    ],
 )
 @pytest.mark.parametrize("storage", ["float32", "float64"])
 def test_tiles_as_they_are(shape, storage, emulate):
@@ -83,6 +94,7 @@ def test_tiles_as_they_are(shape, storage, emulate):
     emulate()
     rng = np.random.default_rng(sum(shape))
     losses = rng.random(shape).astype(STORAGES[storage])
+    check_sums(case(losses, rng.dirichlet(np.ones(shape[0])), [0.1]))
     temperature = draw_temperatures(rng, 2, shape[1], 1.0)
     check(case(losses, rng.dirichlet(np.ones(shape[0]), 2), temperature, sample_weight=rng.random(shape[1])))
 

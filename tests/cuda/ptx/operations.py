@@ -37,6 +37,11 @@ def quotient(a, b):
     return np.where(b == 0, 0, np.trunc(a.astype(np.longdouble) / np.where(b == 0, 1, b))).astype(a.dtype)
 
 
+def bits_set(a):
+    bits = np.unpackbits(np.ascontiguousarray(a).view(np.uint8).reshape(a.size, -1), axis=1)
+    return bits.sum(axis=1, dtype=np.uint32)
+
+
 def toward_zero(exact):
     """Float64 numbers as float32, cut off."""
     near = exact.astype(np.float32)
@@ -107,6 +112,7 @@ ARITHMETIC = {
     "or": lambda words, a, b: a | b,
     "xor": lambda words, a, b: a ^ b,
     "not": lambda words, a: ~a,
+    "popc": lambda words, a: bits_set(a),
 }
 
 COMPARISONS = {
