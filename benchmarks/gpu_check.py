@@ -1,11 +1,12 @@
-"""`make gpu-check`: the checks that need a GPU, on the one that is here; prints one table and writes rows.
+"""`make gpu-check`: what only a GPU can tell, on the one that is here; prints one table and writes rows.
 
-Answers against the specification for every storage type and shape of sample, equal bits in repeated runs, a game solved
-on the GPU whose certificate is recomputed on the CPU, the torch operations, the bandwidth of a pass against a measured
-copy within the device, and compute-sanitizer where it is found. Needs torch with CUDA. Passes begin and end on the host
-(the question travels there, sums come back), so they cannot be captured into CUDA graphs: that is not checked.
+The backend tests of the CUDA pass for every storage type and layout; equal bits in repeated runs; games solved on the
+GPU whose certificates are recomputed on the CPU; the torch operations; CUDA-graph capture, which passes refuse since
+they return numbers of the host; compute-sanitizer where it is found; and the bandwidth of passes against a measured
+copy within the device. Needs torch with CUDA.
 
     python -m benchmarks.gpu_check [--out FILE]
+    python -m benchmarks.gpu_check --emulated     # the same checks, small, on the emulator: writes no rows
 """
 
 from __future__ import annotations
@@ -14,18 +15,29 @@ import argparse
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 
 import mixsolve
+from benchmarks.gpu_machine import EmulatedGpu, Gpu, Placed
 from benchmarks.harness import Report, Spread, WrongAnswer, add_report_options, require_close
-from mixsolve import LossTable, fit_mixture, verify
+from mixsolve import fit_mixture, verify
 from mixsolve.passes import run_pass
-from mixsolve.reference import reference_pass
+from tests.cuda.small_cases import small_cases
+from tests.pass_cases import STORAGES, case
+from tests.pass_checks import check, check_sums
+from tests.test_pass_hessian import check as check_hessian
 
+Machine = Gpu | EmulatedGpu
+
+
+class LeftOut(Exception):
+    """Says why a check is not made here."""
+
+
+# Those of strides that torch has, and ragged tables.
+LAYOUTS = ("contiguous", "every third sample", "attacks cut out", "samples outermost", "windows", None)
 SHAPES = (
     (2, 5000, 3),
     (4, 2000, 32),
@@ -40,58 +52,64 @@ TIMED_BYTES = 2 << 30
 ROUNDS = 20
 
 
-def answers_agree(torch: Any) -> str:
-    """Largest error of values and gradients, relative to losses of at most 1."""
-    worst = 0.0
-    for name in ("float64", "float32", "float16", "bfloat16"):
-        for shape in SHAPES:
+def backend_tests_pass(machine: Machine) -> str:
+    """Every answer of a pass against the specification, as the tests of the CPU's pass ask for it."""
+    number, largest = (1, 2000) if machine.emulated else (20, 2_000_000)
+    done = 0
+    for storage in STORAGES:
+        for layout in LAYOUTS:
+            for drawn in small_cases(storage, layout, number, largest):
+                placed = Placed(drawn, machine)
+                for float64_scores in (False, True):
+                    check(placed, float64_scores=float64_scores)
+                check_hessian(placed)
+                done += 1
+    return f"{done} cases"
+
+
+def large_shapes_agree(machine: Machine) -> str:
+    """Plain passes and worst cases of tables that fill the machine."""
+    for dtype in STORAGES.values():
+        for n_classifiers, n_samples, n_attacks in SHAPES:
+            shape = (n_classifiers, max(n_samples // machine.scale, 1), n_attacks // machine.scale + 1)
             rng = np.random.default_rng(sum(shape))
-            host = torch.from_numpy(rng.random(shape, dtype=np.float32)).to(getattr(torch, name))
-            exact = host.double().numpy()
-            weights = rng.dirichlet(np.ones(shape[0]), 2)
-            truth = reference_pass(exact, weights, [0.0, 0.1])
-            table = LossTable(host.cuda())
-            for precise in (False, True):
-                asked = {"per_sample": True, "best_attack": True, "float64_scores": precise}
-                found = run_pass(table, weights, [0.0, 0.1], **asked)
-                allowed = 1e-12 if precise or name == "float64" else 1e-5
-                where = f"{name} {shape}"
-                worst = max(worst, require_close(where, found.value, truth.value, allowed))
-                require_close(where, found.gradient[1], truth.gradient[1], 100 * allowed)
-                plain = run_pass(table, weights[1:], [0.1], float64_scores=precise)
-                require_close(where, plain.gradient[0], truth.gradient[1], 100 * allowed)
-    return f"largest error {worst:.1e}"
+            losses = rng.random(shape).astype(dtype)
+            asked = Placed(case(losses, rng.dirichlet(np.ones(n_classifiers), 2), [0.1, 1.0]), machine)
+            check_sums(asked)
+            check_sums(asked, float64_scores=True)
+    return f"{len(STORAGES)} types, {len(SHAPES)} shapes"
 
 
-def bits_repeat(torch: Any) -> str:
+def bits_repeat(machine: Machine) -> str:
     """Ten runs, one set of bits."""
-    table = LossTable(torch.rand(10, 20_000, 100, device="cuda"))
-    weights = np.full((1, 10), 0.1)
+    losses = np.random.default_rng(0).random((10, 20_000 // machine.scale**2, 100), dtype=np.float32)
+    table, weights = machine.table(losses), np.full((1, 10), 0.1)
     answers = {run_pass(table, weights, 0.05).gradient.tobytes() for _ in range(10)}
     if len(answers) != 1:
         raise WrongAnswer(f"{len(answers)} different gradients in 10 runs")
     return "10 runs, one set of bits"
 
 
-def games_are_solved(torch: Any) -> str:
-    """Certificates of games solved on the GPU, recomputed on the CPU."""
-    losses = torch.rand(8, 3000, 60, device="cuda")
+def games_are_solved(machine: Machine) -> str:
+    """Certificates of games solved on the machine, recomputed by the CPU's pass."""
+    losses = np.random.default_rng(1).random((8, 3000 // machine.scale, 60), dtype=np.float32)
     gaps = []
     for temperature in (0.0, 0.05):
-        result = fit_mixture(losses, temperature=temperature)
-        if not verify(result, losses.cpu()):
+        result = fit_mixture(machine.table(losses), temperature=temperature)
+        if not verify(result, losses):
             raise WrongAnswer(f"the certificate at temperature {temperature} does not hold on the CPU")
         gaps.append(result.gap)
     return f"gaps {gaps[0]:.1e}, {gaps[1]:.1e}"
 
 
-def torch_operations_agree(torch: Any) -> str:
+def torch_operations_agree(machine: Machine) -> str:
     """Value and gradients against the CPU's."""
     from mixsolve.torch_ops import smoothed_worst_case
 
+    torch = machine.torch
     host = torch.rand(3, 50, 700, dtype=torch.float64)
     found = []
-    for device in ("cpu", "cuda"):
+    for device in ("cpu", machine.device):
         losses = host.to(device).requires_grad_()
         weights = torch.full((3,), 1 / 3, dtype=torch.float64, device=device, requires_grad=True)
         smoothed_worst_case(losses, weights, 0.1).backward()
@@ -101,12 +119,38 @@ def torch_operations_agree(torch: Any) -> str:
     return "gradients agree"
 
 
-def sanitizer_is_silent(torch: Any) -> str:
-    """compute-sanitizer over the answers above, in a process of its own."""
+def capture_is_refused(machine: Machine) -> str:
+    """A pass says why it cannot be captured into a CUDA graph, and the capture goes on."""
+    if machine.emulated:
+        raise LeftOut("the emulator has no graphs")
+    torch = machine.torch
+    table = machine.table(np.random.default_rng(2).random((4, 50, 10), dtype=np.float32))
+    weights, graph = np.full((1, 4), 0.25), torch.cuda.CUDAGraph()
+    numbers = torch.ones(4, device="cuda")
+    with torch.cuda.graph(graph):
+        try:
+            run_pass(table, weights, 0.1)
+        except RuntimeError as error:
+            said = str(error)
+        else:
+            raise WrongAnswer("a pass was captured, though it returns numbers of the host")
+        numbers += 1
+    if "captured" not in said:
+        raise WrongAnswer(f"a pass within a capture fails with {said!r}")
+    graph.replay()
+    require_close("numbers of the captured graph", numbers.cpu().numpy(), np.full(4, 2.0), 0)
+    return "refused, by a message; the graph is whole"
+
+
+def sanitizer_is_silent(machine: Machine) -> str:
+    """compute-sanitizer over the games above, in a process of its own."""
     tool = shutil.which("compute-sanitizer")
-    if tool is None:
-        return "compute-sanitizer was not found: left out"
-    code = "import torch; from benchmarks.gpu_check import games_are_solved; games_are_solved(torch)"
+    if tool is None or machine.emulated:
+        raise LeftOut("the emulator watches itself" if machine.emulated else "it was not found")
+    code = (
+        "import torch; from benchmarks.gpu_check import games_are_solved; from benchmarks.gpu_machine import Gpu; "
+        "games_are_solved(Gpu(torch))"
+    )
     for kind in ("memcheck", "racecheck", "synccheck"):
         done = subprocess.run(
             [tool, "--tool", kind, "--error-exitcode", "9", sys.executable, "-c", code],
@@ -118,45 +162,61 @@ def sanitizer_is_silent(torch: Any) -> str:
     return "memcheck, racecheck and synccheck are silent"
 
 
-CHECKS: dict[str, Callable[[Any], str]] = {
-    "answers against the specification": answers_agree,
+CHECKS: dict[str, Callable[[Machine], str]] = {
+    "backend tests": backend_tests_pass,
+    "large shapes": large_shapes_agree,
     "equal bits in repeated runs": bits_repeat,
     "games against certificates on the CPU": games_are_solved,
     "torch operations against the CPU": torch_operations_agree,
+    "CUDA-graph capture": capture_is_refused,
     "compute-sanitizer": sanitizer_is_silent,
 }
 
 
-def bandwidth_rows(torch: Any, report: Report) -> None:
+def run_checks(machine: Machine, report: Report | None) -> bool:
+    """Print a line per check, add its row to the report; whether none fails."""
+    verdicts = []
+    for name, run in CHECKS.items():
+        try:
+            verdict, outcome = "holds", run(machine)
+        except LeftOut as reason:
+            verdict, outcome = "left out", str(reason)
+        except (AssertionError, RuntimeError, ValueError) as error:
+            verdict, outcome = "FAILS", str(error)
+        print(f"{name:<40} {verdict:<9} {outcome}")
+        verdicts.append(verdict)
+        if report is not None:
+            report.add(name, verdict=verdict, outcome=outcome)
+    return "FAILS" not in verdicts
+
+
+def measure_bandwidth(
+    machine: Machine, report: Report | None, n_bytes: int = TIMED_BYTES, rounds: int = ROUNDS
+) -> None:
     """Bytes of the table per second of a whole pass, launches and copies of its answer included, and of a copy."""
-    source = torch.empty(TIMED_BYTES // 4, device="cuda")
-    copy = Spread.of(2 * source.nbytes / seconds(torch, source.clone) / 1e9 for _ in range(ROUNDS))
-    report.add("copy", gb_per_second=copy)
+    torch = machine.torch
+    source = torch.empty(n_bytes // 4, device=machine.device)
+    taken = [machine.seconds(source.clone) for _ in range(rounds)]
+    copy = Spread.of(2 * source.nbytes / second / 1e9 for second in taken)
+    if report is not None:
+        report.add("copy", gb_per_second=copy)
     del source
     for n_classifiers, n_attacks in TIMED:
-        n_samples = TIMED_BYTES // (4 * n_classifiers * n_attacks)
-        losses = torch.rand(n_classifiers, n_samples, n_attacks, device="cuda")
-        table, weights = LossTable(losses), np.full((1, n_classifiers), 1 / n_classifiers)
+        n_samples = max(n_bytes // (4 * n_classifiers * n_attacks), 1)
+        losses = np.random.default_rng(3).random((n_classifiers, n_samples, n_attacks), dtype=np.float32)
+        table, weights = machine.table(losses), np.full((1, n_classifiers), 1 / n_classifiers)
         run_pass(table, weights, 0.1)
-        taken = [seconds(torch, lambda t=table, w=weights: run_pass(t, w, 0.1)) for _ in range(ROUNDS)]
-        speed = Spread.of(table.nbytes / t / 1e9 for t in taken)
-        report.add(
-            f"float32/{n_classifiers}x{n_attacks}",
-            gb_per_second=speed,
-            share_of_copy=speed.median / copy.median,
-        )
-        print(
-            f"{n_classifiers:5d} classifiers, {n_attacks:4d} attacks   {speed.median:8.0f} GB/s   "
-            f"{speed.median / copy.median:6.1%} of a copy"
-        )
+        taken = [machine.seconds(lambda t=table, w=weights: run_pass(t, w, 0.1)) for _ in range(rounds)]
+        speed = Spread.of(table.nbytes / second / 1e9 for second in taken)
+        share = speed.median / copy.median
+        print(f"{n_classifiers:5d} classifiers, {n_attacks:4d} attacks   " + said_of(machine, speed, share))
+        if report is not None:
+            name = f"float32/{n_classifiers}x{n_attacks}"
+            report.add(name, gb_per_second=speed, share_of_copy=share)
 
 
-def seconds(torch: Any, action: Callable[[], object]) -> float:
-    torch.cuda.synchronize()
-    start = time.perf_counter()
-    action()
-    torch.cuda.synchronize()
-    return time.perf_counter() - start
+def said_of(machine: Machine, speed: Spread, share: float) -> str:
+    return "not timed" if machine.emulated else f"{speed.median:8.0f} GB/s   {share:6.1%} of a copy"
 
 
 def why_not() -> str | None:
@@ -171,35 +231,52 @@ def why_not() -> str | None:
     return None if torch.cuda.is_available() else "this torch finds no CUDA device"
 
 
+def check_emulated() -> int:
+    """All that can be checked without a GPU. There are no rows of it."""
+    import torch
+
+    print("emulated: no GPU is used, nothing is timed and no rows are written")
+    machine = EmulatedGpu(torch)
+    held = run_checks(machine, None)
+    measure_bandwidth(machine, None, n_bytes=20_000, rounds=1)
+    return 0 if held else 1
+
+
+def check_gpu(report: Report) -> bool:
+    import torch
+
+    machine = Gpu(torch)
+    held = run_checks(machine, report)
+    if held:
+        measure_bandwidth(machine, report)
+    return held
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.gpu_check", description=__doc__.split("\n")[0]
     )
     add_report_options(parser)
+    parser.add_argument(
+        "--emulated", action="store_true", help="run small checks without a GPU; writes no rows"
+    )
     given = parser.parse_args(arguments)
+    if given.emulated:
+        if given.out is not None:
+            parser.error("--emulated writes no rows: leave out --out")
+        return check_emulated()
     reason = why_not()
     if reason is not None:
         print(f"nothing was checked: {reason}")
         return 2
-    import torch
-
     device = mixsolve.backends()[1].devices[0]
+    print(f"{device.name}, compute capability {device.capability}")
     report = Report(
         "gpu_check", given.allow_dirty, settings={"gpu": device.name, "capability": device.capability}
     )
-    print(f"{device.name}, compute capability {device.capability}")
-    failed = False
-    for name, check in CHECKS.items():
-        try:
-            outcome, holds = check(torch), True
-        except (WrongAnswer, RuntimeError) as error:
-            outcome, holds, failed = str(error), False, True
-        print(f"{name:<40} {'holds' if holds else 'FAILS'}   {outcome}")
-        report.add(name, holds=holds, outcome=outcome)
-    if not failed:
-        bandwidth_rows(torch, report)
+    held = check_gpu(report)
     print(f"rows written to {report.write(given.out)}")
-    return 1 if failed else 0
+    return 0 if held else 1
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
-"""What tests share: how hypothesis searches, figures without a screen, Ctrl-C, the instruction sets of this machine."""
+"""What tests share: how hypothesis searches, figures without a screen, Ctrl-C, instruction sets, what was left out."""
 
 import os
 import signal
+from collections import Counter
 
 import hypothesis
 import pytest
@@ -35,3 +36,15 @@ def isa(request, isas):
     """The test runs on every instruction set of this machine."""
     _native.set_isa(request.param)
     return request.param
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_terminal_summary(terminalreporter):
+    """Say last, and loudly, what this machine could not test, and why."""
+    yield
+    skipped = terminalreporter.stats.get("skipped", ())
+    if not skipped:
+        return
+    terminalreporter.section("NOT TESTED HERE", red=True, bold=True)
+    for reason, count in Counter(report.longrepr[2] for report in skipped).most_common():
+        terminalreporter.line(f"{count:5d} skipped: {reason.removeprefix('Skipped: ')}", red=True)

@@ -19,6 +19,8 @@ from benchmarks import (
     bench_solvers,
     bench_streaming,
     cases,
+    cuda_roofline,
+    gpu_check,
     peers,
     reading,
 )
@@ -36,8 +38,10 @@ from benchmarks.harness import (
     require_close,
 )
 from benchmarks.subject import TEMPERATURE, Subject
-from mixsolve import fit_mixture
+from mixsolve import backends, fit_mixture
 from mixsolve.reference import reference_pass
+from tests.cuda.build import Unavailable
+from tests.cuda.emulated import native
 
 TOY_BYTES = 200_000
 PEER_TOLERANCE = 2e-6  # float32 scores over a temperature of 0.05: about 20 ulp of losses in (0, 1)
@@ -414,3 +418,46 @@ def test_shipped_networks_at_toy_size(tmp_path):
     [row] = shipped_networks.run(settings, tmp_path, allow_dirty=True).rows
     assert min(row["member_clean"]) > 0.9, "the parameters are those of trained networks"
     assert min(row["overstates"].values()) >= 0
+
+
+def test_roofline_on_paper_at_toy_size():
+    settings = cuda_roofline.Settings(
+        gpus=cuda_roofline.GPUS[:1], storages=("float32",), classifiers=(4,), attacks=(32,)
+    )
+    try:
+        report = cuda_roofline.run(settings, allow_dirty=True)
+    except Unavailable as reason:
+        pytest.skip(f"the roofline is not computed: {reason}")
+    [row] = report.rows
+    assert row["name"] == "A100/float32/4x32"
+    assert row["basis"] == "paper, not timed"
+    # Each loss is loaded, stored, multiplied for a score and for a moment.
+    assert row["instructions_per_512_bytes"] > 2 + 2 * 4
+    assert report.all_bars_hold
+
+
+def test_gpu_check_runs_emulated_and_writes_no_rows(emulated_gpu, capsys):
+    assert gpu_check.main(["--emulated"]) == 0
+    said = capsys.readouterr().out
+    assert "no rows are written" in said
+    assert "FAILS" not in said
+    assert said.count("holds") == len(gpu_check.CHECKS) - 2
+    assert "GB/s" not in said
+    assert not (RESULTS / "gpu_check.json").exists()
+    with pytest.raises(SystemExit):
+        gpu_check.main(["--emulated", "--out", "rows.json"])
+
+
+def test_gpu_check_says_why_nothing_is_checked(capsys):
+    if backends()[1].usable:
+        pytest.skip("there is a GPU: make gpu-check uses it")
+    assert gpu_check.main([]) == 2
+    assert "nothing was checked: the CUDA pass cannot be used" in capsys.readouterr().out
+
+
+@pytest.fixture
+def emulated_gpu():
+    try:
+        native()
+    except Unavailable as reason:
+        pytest.skip(f"the CUDA pass is not tested: {reason}")

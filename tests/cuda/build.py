@@ -82,7 +82,7 @@ def emulated_variant(kernels: Path, folder: Path) -> Path:
     return folder / module.name
 
 
-def ptx(architecture: str, source: Path = CUDA / "kernels.cu", folder: Path | None = None) -> str:
+def ptx(architecture: str, source: Path = CUDA / "kernels.cu", folder: Path | None = None) -> Path:
     """What nvcc makes of the kernels for a virtual architecture such as ``compute_80``; kept unless in a folder."""
     nvcc = find_nvcc()
     command = [nvcc, "-std=c++17", "-O3", "-lineinfo", f"-arch={architecture}", "-ptx"]
@@ -94,15 +94,19 @@ def ptx(architecture: str, source: Path = CUDA / "kernels.cu", folder: Path | No
         folder = built("ptx", [source, *HEADERS], [*command, version_of(nvcc)], build)
     else:
         build(folder)
-    return (folder / "kernels.ptx").read_text(encoding="utf-8")
+    return folder / "kernels.ptx"
 
 
 def find_nvcc() -> str:
-    """The nvcc of this machine."""
-    nvcc = os.environ.get("NVCC") or shutil.which("nvcc")
-    if nvcc is None:
-        raise Unavailable("nvcc was not found: install the CUDA toolkit 13, or name nvcc by NVCC")
-    return nvcc
+    """The nvcc of this machine: NVCC, on the PATH, or from NVIDIA's wheels."""
+    named = os.environ.get("NVCC")
+    wheels = Path(sysconfig.get_path("purelib"), "nvidia", "cu13", "bin")
+    found = shutil.which(named or "nvcc") or (None if named else shutil.which("nvcc", path=str(wheels)))
+    if found is None:
+        raise Unavailable(
+            f"{named or 'nvcc'} was not found: install the CUDA toolkit 13, or name nvcc by NVCC"
+        )
+    return found
 
 
 def version_of(compiler: str) -> str:

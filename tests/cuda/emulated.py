@@ -6,7 +6,7 @@ from functools import cache
 
 import numpy as np
 
-from mixsolve import _native
+from mixsolve import LossTable, _native
 from tests.cuda.build import emulated_module
 
 
@@ -90,6 +90,18 @@ class Emulated:
 
     def first_nonfinite(self, table, cancel=None):
         return _native.first_nonfinite(table.cpu, cancel)
+
+
+class EmulatedTable(LossTable):
+    """A table whose passes run on the emulated device, `emulated`."""
+
+    def __init__(self, losses, emulated, **belongings):
+        super().__init__(losses, **belongings)
+        self._emulated = emulated
+
+    @property
+    def backend(self):
+        return self._emulated
 
 
 def extent(array):

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from tests.cuda.build import CUDA, HEADERS, Unavailable, built, find_nvcc, run, version_of
+from tests.cuda.build import Unavailable, built, find_nvcc, ptx, run, version_of
 
 ARCHITECTURES = ("75", "80", "90", "100", "120")
 
@@ -47,11 +47,14 @@ def find_nvdisasm():
 
 
 @cache
-def kernels(architecture):
-    """{kernel: its basic blocks, lists of instructions} for an architecture such as ``80``, built and kept."""
-    nvcc, nvdisasm = find_nvcc(), find_nvdisasm()
-    command = [nvcc, "-std=c++17", "-O3", "-lineinfo", f"-arch=sm_{architecture}", "-cubin"]
-    source = CUDA / "kernels.cu"
+def kernels(architecture, only=()):
+    """{kernel: its basic blocks, lists of instructions} for an architecture such as ``80``, built and kept.
+
+    The compiler takes the PTX of that architecture, as it does in the build; of `only` these kernels, if there are any.
+    """
+    nvcc, nvdisasm, source = find_nvcc(), find_nvdisasm(), ptx(f"compute_{architecture}")
+    command = [nvcc, "-O3", "-lineinfo", f"-arch=sm_{architecture}", "-cubin"]
+    command += [f"-Xptxas=--entry={name}" for name in only]
 
     def build(folder):
         run([*command, source, "-o", folder / "kernels.cubin"])
@@ -61,7 +64,7 @@ def kernels(architecture):
         (folder / "kernels.sass").write_text(printed.stdout, encoding="utf-8")
         (folder / "kernels.cubin").unlink()
 
-    folder = built("sass", [source, *HEADERS], [*command, version_of(nvcc), version_of(nvdisasm)], build)
+    folder = built("sass", [source], [*command, version_of(nvcc), version_of(nvdisasm)], build)
     return parse((folder / "kernels.sass").read_text(encoding="utf-8"))
 
 

@@ -66,7 +66,7 @@ def spoil(tmp_path, emulator, emulate):
             emulate(load(emulated_variant(kernels, tmp_path)), **SMALL)
         else:
             try:
-                text = ptx(checker, kernels, tmp_path)
+                text = ptx(checker, kernels, tmp_path).read_text()
             except Unavailable as reason:
                 pytest.skip(f"what nvcc emits is not tested: {reason}")
             emulator.set_interpreter(Interpreter(text, emulator))

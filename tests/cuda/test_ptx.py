@@ -24,7 +24,7 @@ ARCHITECTURES = ["compute_80", "compute_100"]
 
 @cache
 def interpreter(architecture, disturb):
-    return Interpreter(ptx(architecture), native(), disturb)
+    return Interpreter(ptx(architecture).read_text(), native(), disturb)
 
 
 @pytest.fixture
