@@ -15,7 +15,7 @@ from mixsolve.results import AttackStrategy, MixtureResult
 from mixsolve.row_attack import RowAttack
 from mixsolve.storage import Storage, view_losses
 from mixsolve.streams import check_memory_limit, is_stream, open_stream
-from mixsolve.table import as_table
+from mixsolve.table import LossTable, as_table
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -167,24 +167,22 @@ def hold_together(
         total = 0.0 if weightless else stream.total_weight
         stream.mass = _share(total, reducer)
         return stream, stream.kind
-    if not _has_samples(losses):
+    if isinstance(losses, LossTable):
+        kind = losses.storage.name.lower()
+    else:
         array, storage = view_losses(losses)
-        _share(0.0, reducer)
-        return Shard(None, int(array.shape[0]), 0.0, storage is Storage.FLOAT64), _kind(storage, array)
+        kind = str(array.dtype.name) if storage is None else storage.name.lower()
+        if not _has_samples(losses):
+            _share(0.0, reducer)
+            return Shard(None, int(array.shape[0]), 0.0, storage is Storage.FLOAT64), kind
     table = as_table(losses, **own)
     mass = _share(0.0 if weightless else table.total_weight, reducer)
-    return Shard(
-        table, table.n_classifiers, mass, table.storage is Storage.FLOAT64
-    ), table.storage.name.lower()
+    return Shard(table, table.n_classifiers, mass, table.storage is Storage.FLOAT64), kind
 
 
 def _has_samples(losses: Any) -> bool:
     shape = getattr(losses, "shape", None)
     return shape is None or len(shape) < 2 or shape[0] == 0 or shape[1] > 0
-
-
-def _kind(storage: Storage | None, array: NDArray[Any]) -> str:
-    return array.dtype.name if storage is None else storage.name.lower()
 
 
 def _share(weight: float, reducer: Reducer) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, distributed, nn
@@ -47,19 +48,10 @@ class Processes:
             distributed.all_reduce(values)
         return values
 
-    def joined(self, part: Tensor, dim: int) -> Tensor:
-        """The parts of all processes, one after another along an axis; the parts may differ in length there."""
-        if self.size == 1:
-            return part
-        parts: list[Tensor] = [part] * self.size
-        distributed.all_gather_object(parts, part.cpu())
-        return torch.cat(parts, dim).to(part.device)
-
-    def from_first(self, values: Tensor) -> Tensor:
-        """The first process's values, in every process."""
-        if self.size > 1:
-            distributed.broadcast(values, 0)
-        return values
+    @property
+    def group(self) -> Any:
+        """The process group of torch.distributed; None for a single process."""
+        return distributed.group.WORLD if self.size > 1 else None
 
     def meet(self) -> None:
         """Wait for all processes."""
