@@ -93,7 +93,8 @@ def fit_mixture(
     pass_limit : int, optional
         Reads of the table at most; the last one is kept for the proof.
     time_limit : float, optional
-        Seconds; looked at between passes, and the proof may need one more.
+        Seconds. Once a mixture is proved, a pass that takes longer is left where it is, but for that of a group. The
+        proof may need one more.
     start : array, (n_classifiers,), or MixtureResult, optional
         A mixture to start from; uniform by default. A result with fewer classifiers is padded with zeros, and
         RowGeneration goes on from the rows of its attack; the table may have gained samples and attacks at the end.

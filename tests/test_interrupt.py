@@ -169,8 +169,8 @@ def test_before_the_first_pass_there_is_a_certificate_all_the_same(losses):
     source = TableSource(LossTable(losses), None)
     journal = Journal(None, False, None)
     driver = Driver(source, Fista(), 0.0, np.full(6, 1 / 6), Limits(), journal)
-    driver._interruption.requested = True  # a signal that came between the handler's start and the pass
-    driver._interruption.cancel.cancel()
+    driver._desk.interruption.requested = True  # a signal that came between the handler's start and the pass
+    driver._desk.interruption.cancel.cancel()
     result = driver.run()
     assert result.status is Status.INTERRUPTED
     assert result.passes == 1

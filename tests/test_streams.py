@@ -3,6 +3,7 @@
 import os
 import signal
 import threading
+import time
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import pairwise
@@ -10,7 +11,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from mixsolve import Fista, LinearProgram, LossTable, Newton, TableChangedError, fit_mixture, verify
+from mixsolve import Fista, LinearProgram, LossTable, Newton, Status, TableChangedError, fit_mixture, verify
 from mixsolve.chunks import SUBSAMPLES
 from mixsolve.file_stream import FileStream
 from mixsolve.npy_files import NpyFile
@@ -360,6 +361,30 @@ def test_ctrl_c_during_a_pass_returns_the_best_so_far(tmp_path):
     before = threading.active_count()
     found = fit_mixture(Interrupting([losses[:, :400], losses[:, 400:]]), tol=1e-12)
     assert found.status.name == "INTERRUPTED"
+    assert_certificate(found, losses)
+    assert found.gap < 0.2
+    assert threading.active_count() == before
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.05])
+def test_a_time_limit_ends_a_pass_where_it_is(temperature):
+    """The third read takes over 6 s, and the limit comes in the first one; a smoothed game reads once more to prove."""
+    losses = game(20)
+
+    class Slow(Restartable):
+        def __iter__(self):
+            for chunk in super().__iter__():
+                if self.times == 3:
+                    time.sleep(0.15)
+                yield chunk
+
+    slow = Slow([losses[:, first : first + 20] for first in range(0, 900, 20)])
+    before = threading.active_count()
+    begun = time.monotonic()
+    found = fit_mixture(slow, temperature=temperature, tol=1e-13, time_limit=1.0)
+    assert found.status is Status.TIME_LIMIT
+    assert time.monotonic() - begun < 4
+    assert found.passes < slow.times + 1
     assert_certificate(found, losses)
     assert found.gap < 0.2
     assert threading.active_count() == before

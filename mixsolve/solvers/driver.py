@@ -3,30 +3,25 @@
 from __future__ import annotations
 
 import math
-import threading
 import time
-from collections.abc import Callable
-from concurrent.futures import Future, wait
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mixsolve import _native
 from mixsolve.certificate import Certificate, Queries
-from mixsolve.reduction import combined_largest, combined_sum
 from mixsolve.results import MixtureResult, Statistics, Status, TableChangedError
 from mixsolve.solvers.checkpoint import Kept, agree_on
-from mixsolve.solvers.interruption import Interruption
+from mixsolve.solvers.desk import DriverDesk, Stopped
 from mixsolve.solvers.protocol import Outcome, Problem
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from mixsolve.certificate import Candidate
-    from mixsolve.chunks import Subsamples
     from mixsolve.passes import PassAnswer
     from mixsolve.results import AttackStrategy
-    from mixsolve.solvers.checkpoint import Checkpoint, Core
+    from mixsolve.solvers.checkpoint import Checkpoint
     from mixsolve.solvers.journal import Journal
     from mixsolve.solvers.limits import Limits
     from mixsolve.solvers.protocol import Solver, Steps
@@ -37,19 +32,6 @@ FLOAT64_GAP = 1e-5
 
 TIGHTENING_GROWTH = 1.1
 """The matrix game is solved again once there are so many times more passes than at the last solve."""
-
-POLL_SECONDS = 0.02
-"""How often a long task beside the passes is looked after."""
-
-T = TypeVar("T")
-
-
-class Stopped(Exception):
-    """A limit, the callback or Ctrl-C ends the algorithm."""
-
-    def __init__(self, status: Status) -> None:
-        super().__init__(status.message)
-        self.status = status
 
 
 class Driver:
@@ -73,7 +55,6 @@ class Driver:
         self._solver = solver
         self._temperature = temperature
         self._start = start
-        self._limits = limits
         self._journal = journal
         self._seed = seed
         self._threads = threads
@@ -81,19 +62,15 @@ class Driver:
         self._reducer = source.reducer
         self._checkpoint = checkpoint
         self._memory_limit = memory_limit
-        self._core: Callable[[], Core] | None = None
-        self._communicated: dict[str, int] = {}
         self._certificate = Certificate(source.n_classifiers, temperature, citable=source.table is not None)
         self._float64 = source.always_float64
         self._self_starting = getattr(solver, "evaluates_start", False)
         self._next_tightening = math.inf if getattr(solver, "tightens", self._self_starting) else 1.0
-        self._statistics: dict[str, Any] = {}
-        self._remarks: list[str] = []
-        self._interruption = Interruption()
+        self._desk = DriverDesk(source, self._certificate, limits, journal, seed)
 
     def run(self) -> MixtureResult:
         """Run the algorithm until the tolerance, a limit or its own end, then prove what is returned."""
-        with self._interruption:
+        with self._desk.interruption:
             try:
                 outcome = self._solve()
                 self._prove()
@@ -101,7 +78,7 @@ class Driver:
                 self._certificate.forget_inexact()
                 error.result = self._result(Outcome(Status.TABLE_CHANGED))
                 raise
-        if self._certificate.gap <= self.tolerance():
+        if self._certificate.gap <= self._desk.tolerance():
             outcome = Outcome(Status.OPTIMAL)
         return self._result(outcome)
 
@@ -111,12 +88,12 @@ class Driver:
             steps = self._solver.iterate(self._begin())
             answer: PassAnswer | None = None
             while not self._has_converged():
-                self._check_limits()
+                self._desk.check_limits()
                 queries = next(steps) if answer is None else steps.send(answer)
                 self._float64 |= queries.float64
                 if self._has_converged():  # the algorithm may have offered a bound meanwhile
                     break
-                self._check_limits()
+                self._desk.check_limits()
                 answer = self._answer(queries)
         except StopIteration as end:
             outcome: Outcome = end.value
@@ -124,7 +101,7 @@ class Driver:
         except Stopped as stop:
             return Outcome(stop.status)
         except _native.Cancelled:
-            return Outcome(Status.INTERRUPTED)
+            return Outcome(self._desk.clock_reached() or Status.INTERRUPTED)
         finally:
             if steps is not None:
                 steps.close()
@@ -137,14 +114,14 @@ class Driver:
             self._start = kept.weights
             self._journal.continue_from(kept.history)
         if self._source.surveyed is not None:
-            self.count_read(self._source.surveyed)
+            self._desk.count_read(self._source.surveyed)
         return Problem(
             n_classifiers=self._source.n_classifiers,
             table=self._source.table,
             start=self._start,
             first=None if self._self_starting else self._evaluate_start(),
             certificate=self._certificate,
-            desk=self,
+            desk=self._desk,
             seed=self._seed,
             threads=self._threads,
             earlier=self._earlier,
@@ -166,8 +143,8 @@ class Driver:
 
     def _answer(self, queries: Queries) -> PassAnswer:
         """One pass for the algorithm."""
-        cancel = self._interruption.cancel if self._reducer.size == 1 else None
-        answer, slack, seconds = self._ask(queries, float64=self._float64, cancel=cancel)
+        with self._desk.abandoning() as cancel:
+            answer, slack, seconds = self._ask(queries, float64=self._float64, cancel=cancel)
         reached = self._certificate.add(queries, answer, exact=self._float64, slack=slack)
         self._record(answer, seconds, reached)
         return answer
@@ -205,7 +182,7 @@ class Driver:
             visit=queries.visit,
             cancel=cancel,
         )
-        self._count_received("passes", received)
+        self._desk.count_received("passes", received)
         return answer, slack, self._journal.time("passes", begun)
 
     def _record(self, answer: PassAnswer, seconds: float, reached: Candidate | None) -> None:
@@ -219,7 +196,7 @@ class Driver:
             reached=reached,
         )
         if self._checkpoint is not None:
-            core = None if self._core is None else self._core()
+            core = None if self._desk.core is None else self._desk.core()
             self._checkpoint.save(Kept(self._certificate.best.weights, tuple(self._journal.history), core))
 
     def _has_converged(self) -> bool:
@@ -227,49 +204,22 @@ class Driver:
         certificate, passes = self._certificate, self._journal.passes
         if not certificate.has_candidate:
             return False
-        if certificate.gap > self.tolerance() and passes >= self._next_tightening:
+        if certificate.gap > self._desk.tolerance() and passes >= self._next_tightening:
             certificate.tighten()
             self._next_tightening = passes * TIGHTENING_GROWTH
         switch = 0.0 if self._float64 else FLOAT64_GAP * abs(certificate.upper)
-        if certificate.gap <= max(self.tolerance(), switch):
+        if certificate.gap <= max(self._desk.tolerance(), switch):
             self._prove()
-        return certificate.gap <= self.tolerance()
-
-    def _check_limits(self) -> None:
-        """Raise `Stopped` at a limit, on all processes at once; the last pass allowed is kept for the proof."""
-        own = self._limit_reached()
-        agreed = round(combined_largest(self._reducer, -1 if own is None else own))
-        if agreed >= 0:
-            raise Stopped(Status(agreed))
-
-    def _limit_reached(self) -> Status | None:
-        limits, journal = self._limits, self._journal
-        if journal.stop_requested:
-            return Status.STOPPED_BY_CALLBACK
-        if limits.pass_limit is not None and journal.passes + 1 >= limits.pass_limit:
-            return Status.PASS_LIMIT
-        return self._clock_reached()
-
-    def _clock_reached(self) -> Status | None:
-        if self._interruption.requested:
-            return Status.INTERRUPTED
-        if self._limits.time_limit is not None and self._journal.seconds >= self._limits.time_limit:
-            return Status.TIME_LIMIT
-        return None
-
-    def _check_clock(self) -> None:
-        reached = self._clock_reached()
-        if reached is not None:
-            raise Stopped(reached)
+        return certificate.gap <= self._desk.tolerance()
 
     def _result(self, outcome: Outcome) -> MixtureResult:
         certificate, journal, best = self._certificate, self._journal, self._certificate.best
-        message = "; ".join(filter(None, [outcome.status.message, outcome.message, *self._remarks]))
-        held = int(self._statistics.pop("peak_memory", 0))
+        message = "; ".join(filter(None, [outcome.status.message, outcome.message, *self._desk.remarks]))
+        held = int(self._desk.statistics.pop("peak_memory", 0))
         phase_seconds = journal.phase_seconds
         if self._source.table is None:
-            self._statistics["answered_value"] = best.value
-        self._statistics.update(self._source.statistics)
+            self._desk.statistics["answered_value"] = best.value
+        self._desk.statistics.update(self._source.statistics)
         return MixtureResult(
             weights=best.weights,
             temperature=self._temperature,
@@ -288,90 +238,7 @@ class Driver:
             statistics=Statistics(
                 peak_memory=held + certificate.nbytes,
                 phase_seconds=phase_seconds,
-                communicated=self._received() if self._reducer.size > 1 else None,
-                **self._statistics,
+                communicated=self._desk.received() if self._reducer.size > 1 else None,
+                **self._desk.statistics,
             ),
         )
-
-    # What an algorithm may ask for beside answers: `mixsolve.solvers.protocol.Desk`.
-
-    def loss_range(self) -> tuple[float, float]:
-        begun = time.perf_counter()
-        found = self._source.loss_range()
-        self.count_read(self._journal.time("passes", begun))
-        return found
-
-    def subsamples(self, cancel: _native.CancelToken) -> Subsamples:
-        return self._source.subsamples(self._seed, cancel)
-
-    def keep(self, core: Callable[[], Core]) -> None:
-        self._core = core
-
-    def count_read(self, seconds: float) -> None:
-        assert self._source.table is not None
-        bytes_read = round(combined_sum(self._reducer, self._source.table.nbytes))
-        self._journal.record(self._certificate, evaluations=0, bytes_read=bytes_read, pass_seconds=seconds)
-
-    def count_bytes(self, bytes_read: int) -> None:
-        self._journal.bytes_read += round(combined_sum(self._reducer, bytes_read))
-
-    def _received(self) -> dict[str, int]:
-        """Bytes received by phase; what processes tell each other between the phases is "other"."""
-        known = sum(self._communicated.values())
-        return {**self._communicated, "other": self._reducer.communicated - known}
-
-    def _count_received(self, phase: str, before: int) -> None:
-        self._communicated[phase] = self._communicated.get(phase, 0) + self._reducer.communicated - before
-
-    def wait(self, phase: str, task: Callable[[_native.CancelToken], T]) -> T:
-        begun, received = time.perf_counter(), self._reducer.communicated
-        if self._reducer.size > 1:  # the processes are together in it: none may leave
-            found = task(_native.CancelToken())
-            self._count_received(phase, received)
-            self._journal.time(phase, begun)
-            return found
-        future: Future[T] = Future()
-        cancel = _native.CancelToken()
-        thread = threading.Thread(
-            target=_fulfil, args=(future, lambda: task(cancel)), name=f"mixsolve {phase}"
-        )
-        thread.start()
-        try:
-            while not wait([future], timeout=POLL_SECONDS).done:
-                self._interruption.renew()
-                self._check_clock()
-        except BaseException:
-            cancel.cancel()
-            raise
-        self._journal.time(phase, begun)
-        return future.result()
-
-    def interrupt(self) -> None:
-        self._interruption.requested = True
-        self._check_clock()
-
-    def remark(self, message: str) -> None:
-        self._remarks.append(message)
-
-    def note(self, **statistics: object) -> None:
-        self._statistics.update(statistics)
-        self._journal.rows = self._statistics.get("compressed_rows", self._journal.rows)
-
-    def tolerance(self) -> float:
-        limits, certificate = self._limits, self._certificate
-        value = certificate.upper if math.isfinite(certificate.upper) else certificate.best.value
-        if not math.isfinite(value):
-            return 0.0
-        return max(limits.tol * abs(value), limits.atol, certificate.rounding)
-
-    def seconds_left(self) -> float | None:
-        if self._limits.time_limit is None:
-            return None
-        return max(0.0, self._limits.time_limit - self._journal.seconds)
-
-
-def _fulfil(future: Future[T], task: Callable[[], T]) -> None:
-    try:
-        future.set_result(task())
-    except BaseException as error:  # handed to whoever waits
-        future.set_exception(error)
