@@ -10,6 +10,7 @@
 #include "dispatch.h"
 #include "float_mode.h"
 #include "partition.h"
+#include "scratch.h"
 #include "thread_pool.h"
 
 namespace mixsolve {
@@ -17,26 +18,6 @@ namespace {
 
 constexpr size_t kMostTotals = 16 * 64;  // bytes of a vector for each of the few classifiers of the fused loops
 constexpr auto kPollInterval = std::chrono::milliseconds(10);
-
-// Scratch memory of one thread: kept between passes, since solvers make many short ones.
-class Arena {
-  public:
-    void* take(size_t bytes) {
-        used_ = (used_ + 63) / 64 * 64;
-        void* here = memory_.data() + base_ + used_;
-        used_ += bytes;
-        return here;
-    }
-    void reset(size_t capacity) {
-        if (memory_.size() < capacity + 64) memory_.resize(capacity + 64);
-        base_ = (64 - reinterpret_cast<uintptr_t>(memory_.data()) % 64) % 64;
-        used_ = 0;
-    }
-
-  private:
-    std::vector<char> memory_;
-    size_t base_ = 0, used_ = 0;
-};
 
 class Pass {
   public:
@@ -59,7 +40,7 @@ class Pass {
         if (stopped_) throw PassInterrupted();
         add_up();
         answer_.finite = finite_ && sums_are_finite();
-        answer_.bytes_read = partition_.rows() * table_.n_classifiers * item_size(table_.storage);
+        answer_.bytes_read = partition_.rows() * table_.row_bytes();
     }
 
   private:
@@ -135,27 +116,31 @@ class Pass {
 
     // Copies the samples of a block that are scattered in memory next to each other.
     void pack(Block& block) {
-        const int64_t size = item_size(table_.storage), stride = (block.n_rows + 16) * size;
+        const int64_t size = item_size(table_.storage), planes = table_.planes();
+        const int64_t stride = (block.n_rows + 16) * size;
         const int64_t prior_size = table_.prior_is_double ? 8 : 4;
-        packed_reserve(static_cast<size_t>(stride * table_.n_classifiers),
-                       static_cast<size_t>(block.n_rows * prior_size));
+        std::vector<char>&packed = thread_scratch().packed, &packed_prior = thread_scratch().packed_prior;
+        const auto room = static_cast<size_t>(stride * planes),
+                   prior_room = static_cast<size_t>(block.n_rows * prior_size);
+        if (packed.size() < room) packed.resize(room);
+        if (packed_prior.size() < prior_room) packed_prior.resize(prior_room);
         for (int s = 0; s < block.n_segments; ++s) {
             const int64_t sample = partition_.sample(block.position + s);
             const int64_t rows = block.start[s + 1] - block.start[s];
             const char* from = table_.sample_data(sample);
-            for (int64_t k = 0; k < table_.n_classifiers; ++k) {
-                std::memcpy(packed().data() + k * stride + block.start[s] * size, from + k * table_.stride_classifier,
+            for (int64_t k = 0; k < planes; ++k) {
+                std::memcpy(packed.data() + k * stride + block.start[s] * size, from + k * table_.stride_classifier,
                             static_cast<size_t>(rows * size));
             }
             if (block.prior) {
-                std::memcpy(packed_prior().data() + block.start[s] * prior_size, prior_of(table_.first_row(sample)),
+                std::memcpy(packed_prior.data() + block.start[s] * prior_size, prior_of(table_.first_row(sample)),
                             static_cast<size_t>(rows * prior_size));
             }
         }
-        block.data = packed().data();
-        block.plane_stride = stride;
+        block.data = packed.data();
+        block.plane_stride = planes == 1 ? 0 : stride;
         block.prefetch_bytes = 0;
-        if (block.prior) block.prior = packed_prior().data();
+        if (block.prior) block.prior = packed_prior.data();
     }
 
     const char* prior_of(int64_t row) const {
@@ -221,28 +206,12 @@ class Pass {
                            answer_.hessian + request_.n_hessians * table_.n_classifiers * table_.n_classifiers, finite);
     }
 
-    static Arena& arena() {
-        static thread_local Arena arena;
-        return arena;
-    }
-    static std::vector<char>& packed() {
-        static thread_local std::vector<char> memory;
-        return memory;
-    }
-    static std::vector<char>& packed_prior() {
-        static thread_local std::vector<char> memory;
-        return memory;
-    }
-    static void packed_reserve(size_t rows, size_t prior) {
-        if (packed().size() < rows) packed().resize(rows);
-        if (packed_prior().size() < prior) packed_prior().resize(prior);
-    }
     static int32_t* start_of(Workspace& work) { return work.best + kBufferRows; }
 
     Workspace workspace() {
         const size_t rows = kBufferRows * sizeof(double), queries = static_cast<size_t>(request_.n_queries);
         const size_t moments = queries * static_cast<size_t>(table_.n_classifiers) * sizeof(double);
-        Arena& memory = arena();
+        Arena& memory = thread_scratch().arena;
         memory.reset(rows * (2 * kQueryGroup + 3 + kSegmentNumbers) + 2 * kBufferRows * sizeof(int32_t) + 2 * moments +
                      queries * sizeof(PieceState) + queries * kMostTotals + hessian_bytes() + 1024);
         Workspace work{};
