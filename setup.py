@@ -29,8 +29,8 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 from setuptools.command.build_py import build_py
 
-KERNELS = ["csrc/cpu/kernel.cpp", "csrc/cpu/loss_gradient_kernel.cpp", "csrc/dense_kernel.cpp"]
-KERNELS += ["csrc/near_best_kernel.cpp"]
+KERNELS = [f"csrc/cpu/{name}.cpp" for name in ("kernel", "set_kernel", "loss_gradient_kernel")]
+KERNELS += ["csrc/dense_kernel.cpp", "csrc/near_best_kernel.cpp"]
 CUDA = Path("csrc", "cuda")
 SOURCES = sorted(path.as_posix() for path in Path("csrc").glob("**/*.cpp") if path.parent != CUDA)
 

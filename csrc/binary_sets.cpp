@@ -1,7 +1,11 @@
 #include "binary_sets.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cstring>
+
+#include "parallel.h"
+#include "passes.h"
 
 namespace mixsolve {
 namespace {
@@ -38,7 +42,16 @@ bool pack_block(const LossTable& table, const char* rows, int64_t n, Bits one, u
     return true;
 }
 
+template <class Word>
+bool widen(const char* rows, int64_t n, uint64_t* fooled) {
+    std::copy_n(reinterpret_cast<const Word*>(rows), n, fooled);
+    return true;
+}
+
 bool pack(const LossTable& table, const char* rows, int64_t n, uint64_t* fooled) {
+    if (table.storage == Storage::kBits16) return widen<uint16_t>(rows, n, fooled);
+    if (table.storage == Storage::kBits32) return widen<uint32_t>(rows, n, fooled);
+    if (table.storage == Storage::kBits64) return widen<uint64_t>(rows, n, fooled);
     std::fill(fooled, fooled + n, 0);
     for (int64_t j = 0; j < n; j += kBlockRows) {
         const char* block = rows + j * item_size(table.storage);
@@ -79,6 +92,27 @@ bool pack_samples(const LossTable& table, int64_t begin, int64_t end, uint64_t* 
     }
     return true;
 }
+
+template <class Word>
+bool pack_table(const LossTable& table, int threads, const std::function<bool()>& interrupted, Word* sets) {
+    const bool one_line = is_contiguous(table);
+    const int64_t all = rows_between(table, 0, table.n_samples), lines = one_line ? 1 : table.n_samples;
+    const int64_t n = all / lines, pieces = (n + kChunkRows - 1) / kChunkRows;
+    std::vector<std::vector<uint64_t>> scratch(static_cast<size_t>(threads), std::vector<uint64_t>(kChunkRows));
+    std::atomic<bool> binary{true};
+    TaskRunner runner(threads, interrupted);
+    runner.run(lines * pieces, all < kChunkRows, [&](int64_t task, int worker) {
+        const int64_t line = task / pieces, first = task % pieces * kChunkRows, count = std::min(kChunkRows, n - first);
+        uint64_t* own = scratch[static_cast<size_t>(worker)].data();
+        if (!pack(table, table.sample_data(line) + first * item_size(table.storage), count, own)) binary = false;
+        std::copy_n(own, count, sets + line * n + first);
+    });
+    if (runner.stopped()) throw PassInterrupted();
+    return binary;
+}
+template bool pack_table(const LossTable&, int, const std::function<bool()>&, uint16_t*);
+template bool pack_table(const LossTable&, int, const std::function<bool()>&, uint32_t*);
+template bool pack_table(const LossTable&, int, const std::function<bool()>&, uint64_t*);
 
 std::vector<std::pair<int64_t, int64_t>> binary_chunks(const LossTable& table) {
     std::vector<std::pair<int64_t, int64_t>> chunks;

@@ -83,7 +83,7 @@ py::dict run_pass(const Table& table, Doubles weights, Doubles temperature, int 
 bool loss_gradient(const Table& table, Doubles weights, Doubles temperature, double scale, py::array gradient,
                    bool float64_scores, int threads, Cancel cancel) {
     const LossTable& view = table.view;
-    require(view.storage != Storage::kUInt8, "bytes have no gradient");
+    require(view.storage < Storage::kUInt8, "bytes and sets have no gradient");
     require((gradient.flags() & py::array::c_style) && gradient.writeable() && gradient.size() == table.losses.size() &&
                 gradient.itemsize() == table.losses.itemsize(),
             "gradient must be contiguous, writeable and like the losses");
@@ -128,6 +128,28 @@ py::tuple binary_rows(const Table& table, bool maximal, py::object temperature, 
         rows = mixsolve::binary_rows(table.view, request);
     });
     return mixsolve::as_python(rows);
+}
+
+// Whether every loss was 0 or 1; otherwise the sets mean nothing.
+bool pack_sets(const Table& table, py::array sets, int threads) {
+    const LossTable& view = table.view;
+    require((sets.flags() & py::array::c_style) && sets.writeable() &&
+                sets.size() * view.n_classifiers == table.losses.size() && 8 * sets.itemsize() >= view.n_classifiers,
+            "sets must be contiguous, writeable and long enough, one per attack");
+    void* const to = sets.mutable_data();
+    const int64_t width = sets.itemsize();
+    require(width == 2 || width == 4 || width == 8, "sets must have 16, 32 or 64 bits");
+    bool binary = false;
+    run_interruptibly(nullptr, [&](const std::function<bool()>& interrupted) {
+        if (width == 2) {
+            binary = mixsolve::pack_table(view, threads_of(threads), interrupted, static_cast<uint16_t*>(to));
+        } else if (width == 4) {
+            binary = mixsolve::pack_table(view, threads_of(threads), interrupted, static_cast<uint32_t*>(to));
+        } else {
+            binary = mixsolve::pack_table(view, threads_of(threads), interrupted, static_cast<uint64_t*>(to));
+        }
+    });
+    return binary;
 }
 
 py::object binary_pass(const Table& table, Doubles weights, bool best_attack, int threads, Cancel cancel) {
@@ -245,6 +267,7 @@ PYBIND11_MODULE(_native, module) {
     module.def("screened_pass", &screened_pass, py::arg("table"), py::arg("copy"), py::arg("weights"), py::arg("slack"),
                py::arg("affine"), py::arg("delta"), py::arg("first"), py::arg("last"), py::arg("threads") = 0,
                py::arg("cancel") = py::none());
+    module.def("pack_sets", &pack_sets, py::arg("table"), py::arg("sets"), py::arg("threads") = 0);
     module.def("read_seconds", &read_seconds, py::arg("array"), py::arg("threads"), py::arg("how") = "vector");
     module.def("import_dlpack", &mixsolve::import_dlpack, py::arg("exporter"));
     module.def("import_device_dlpack", &mixsolve::import_device_dlpack, py::arg("exporter"), py::arg("stream"));

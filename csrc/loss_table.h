@@ -8,7 +8,20 @@
 namespace mixsolve {
 
 // The numbers are shared with `mixsolve.table.Storage` and never change.
-enum class Storage : int { kFloat64 = 0, kFloat32 = 1, kFloat16 = 2, kBFloat16 = 3, kUInt8 = 4 };
+//
+// The last three hold losses that are 0 or 1 as words: one word per attack row in place of a number per classifier and
+// row, with bit k for classifier k and 0 in the bits that are left. All planes are then the same words, with a stride
+// of 0 from one to the next: what is at losses[k, i, j] is the word of row (i, j), and the loss is its bit k.
+enum class Storage : int {
+    kFloat64 = 0,
+    kFloat32 = 1,
+    kFloat16 = 2,
+    kBFloat16 = 3,
+    kUInt8 = 4,
+    kBits16 = 5,
+    kBits32 = 6,
+    kBits64 = 7
+};
 
 struct Float16 {
     uint16_t bits;
@@ -16,15 +29,26 @@ struct Float16 {
 struct BFloat16 {
     uint16_t bits;
 };
-struct UInt8 {  // bool among them
+struct UInt8 {
     uint8_t bits;
 };
+template <class Word>
+struct SetOf {  // of the classifiers that an attack fools
+    Word bits;
+};
+using Set16 = SetOf<uint16_t>;
+using Set32 = SetOf<uint32_t>;
+using Set64 = SetOf<uint64_t>;
+
+MIXSOLVE_HOST_DEVICE inline bool holds_sets(Storage storage) { return storage >= Storage::kBits16; }
 
 MIXSOLVE_HOST_DEVICE inline int64_t item_size(Storage storage) {
     switch (storage) {
         case Storage::kFloat64:
+        case Storage::kBits64:
             return 8;
         case Storage::kFloat32:
+        case Storage::kBits32:
             return 4;
         case Storage::kUInt8:
             return 1;
@@ -46,6 +70,9 @@ struct LossTable {
     const void* prior;            // one plane, contiguous, in row order, or null for uniform
     bool prior_is_double;
 
+    // Planes that differ in memory, and the bytes of all losses of one row.
+    MIXSOLVE_HOST_DEVICE int64_t planes() const { return holds_sets(storage) ? 1 : n_classifiers; }
+    MIXSOLVE_HOST_DEVICE int64_t row_bytes() const { return planes() * item_size(storage); }
     MIXSOLVE_HOST_DEVICE int64_t rows(int64_t sample) const {
         return row_offsets ? row_offsets[sample + 1] - row_offsets[sample] : n_attacks;
     }

@@ -1,6 +1,6 @@
 // Attacks near the best one of a sample, for one instruction set; see near_best.h. Compiled several times, like
 // cpu/kernel.cpp.
-#include "cpu/simd.h"
+#include "cpu/loads.h"
 #include "near_best.h"
 
 namespace mixsolve {

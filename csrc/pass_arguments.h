@@ -21,7 +21,7 @@ inline void require(bool condition, const char* what) {
 }
 
 inline Storage storage_of(int number) {
-    require(number >= 0 && number <= static_cast<int>(Storage::kUInt8), "unknown storage type");
+    require(number >= 0 && number <= static_cast<int>(Storage::kBits64), "unknown storage type");
     return static_cast<Storage>(number);
 }
 

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "cpu/dispatch.h"
-#include "cpu/simd.h"
+#include "cpu/loads.h"
 #include "near_best.h"
 #include "parallel.h"
 #include "passes.h"
@@ -44,9 +44,9 @@ std::vector<int64_t> chunk_ends(const LossTable& table, int64_t first, int64_t l
     return ends;
 }
 
-double loss_at(const char* losses, Storage storage, int64_t row) {
+double loss_at(const char* losses, Storage storage, int64_t row, int64_t classifier) {
     const auto read = [&](auto kind) {
-        return static_cast<double>(baseline::to_float(reinterpret_cast<const decltype(kind)*>(losses)[row]));
+        return static_cast<double>(baseline::loss_of(reinterpret_cast<const decltype(kind)*>(losses)[row], classifier));
     };
     switch (storage) {
         case Storage::kFloat64:
@@ -57,14 +57,15 @@ double loss_at(const char* losses, Storage storage, int64_t row) {
             return read(Float16());
         case Storage::kBFloat16:
             return read(BFloat16());
-        default:
+        case Storage::kUInt8:
             return read(UInt8());
+        case Storage::kBits16:
+            return read(Set16());
+        case Storage::kBits32:
+            return read(Set32());
+        default:
+            return read(Set64());
     }
-}
-
-bool is_looked_up(Storage storage) {
-    return storage == Storage::kFloat64 || storage == Storage::kFloat32 || storage == Storage::kFloat16 ||
-           storage == Storage::kBFloat16 || storage == Storage::kUInt8;
 }
 
 // One worker's memory, and what it found.
@@ -128,7 +129,7 @@ class Screen {
 
     void fetch(int64_t i, const std::vector<int32_t>& candidates) const {
         const int64_t item = item_size(table_.storage);
-        for (int64_t k = 0; k < table_.n_classifiers; ++k) {
+        for (int64_t k = 0; k < table_.planes(); ++k) {
             const char* const losses = table_.sample_data(i) + k * table_.stride_classifier;
             for (const int32_t j : candidates) __builtin_prefetch(losses + j * item);
         }
@@ -146,12 +147,13 @@ class Screen {
             int64_t line = -1;
             for (int64_t c = 0; c < count; ++c) {
                 const int64_t j = candidates[c];
-                const double loss = request_.table_scale * loss_at(losses, table_.storage, j) + request_.table_offset;
-                const double near = request_.copy_scale * loss_at(stored, copy_.storage, j) + request_.copy_offset;
+                const double loss =
+                    request_.table_scale * loss_at(losses, table_.storage, j, k) + request_.table_offset;
+                const double near = request_.copy_scale * loss_at(stored, copy_.storage, j, k) + request_.copy_offset;
                 if (!std::isfinite(loss)) return {Screening::kLossNotFinite, k, i, j, loss, near};
                 if (!(std::fabs(loss - near) <= request_.delta)) return {Screening::kBeyondDelta, k, i, j, loss, near};
                 own.losses[c * n + k] = loss;
-                if (j * item / kLine != line) own.bytes_read += kLine;
+                if (k < table_.planes() && j * item / kLine != line) own.bytes_read += kLine;
                 line = j * item / kLine;
             }
         }
@@ -190,7 +192,6 @@ class Screen {
 
 Finding screened_pass(const LossTable& table, const LossTable& copy, const ScreenedRequest& request,
                       ScreenedAnswer& answer) {
-    if (!is_looked_up(table.storage)) throw std::invalid_argument("losses of this storage are not looked up");
     const Screen screen(table, copy, request, answer);
     const std::vector<int64_t> ends = chunk_ends(copy, request.first, request.last);
     const int64_t n_chunks = static_cast<int64_t>(ends.size()) - 1;

@@ -225,5 +225,7 @@ class FileStream:
             offsets = self._offsets[first : last + 1]
             prior = None if self._prior is None else self._prior[offsets[0] : offsets[-1]]
             offsets = offsets - offsets[0]
+        if losses.dtype == np.bool_:  # read only once: packing would read it, too
+            losses = losses.view(np.uint8)
         table = LossTable(losses, row_offsets=offsets, sample_weight=weight, attack_prior=prior)
         return Chunk(first, table, mass)

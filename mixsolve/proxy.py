@@ -130,7 +130,7 @@ class Proxy:
 
     @property
     def _row_bytes(self) -> int:
-        return self.copy.n_classifiers * self.copy.itemsize
+        return self.copy.row_bytes
 
     @property
     def _affine_rounding(self) -> float:

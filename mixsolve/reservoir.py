@@ -8,6 +8,7 @@ import numpy as np
 
 from mixsolve.chunks import LARGEST, SMALLEST, SUBSAMPLES, Shard, Subsamples, subsample_size
 from mixsolve.reduction import combined_sum
+from mixsolve.storage import as_taken
 from mixsolve.table import LossTable
 
 if TYPE_CHECKING:
@@ -102,7 +103,8 @@ def _joined(held: list[_Held]) -> LossTable:
     """One table of the samples of several."""
     counts = np.concatenate([piece.table.attack_counts for piece in held])
     n_classifiers = held[0].table.n_classifiers
-    losses = np.concatenate([piece.table.array.reshape(n_classifiers, -1) for piece in held], axis=1)
+    taken = [as_taken(piece.table.array, piece.table.storage).reshape(n_classifiers, -1) for piece in held]
+    losses = np.concatenate(taken, axis=1)
     offsets = None
     if np.ptp(counts) == 0:
         losses = losses.reshape(n_classifiers, counts.size, -1)

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 _CPU_DEVICES = (1, 3)  # DLPack's kDLCPU and kDLCUDAHost: page-locked memory is the CPU's too
 _ACCEPTED = "float64, float32, float16, bfloat16, bool or integers"
 
+MOST_IN_A_SET = 64
+"""Classifiers that a word has bits for."""
+
 
 class Storage(IntEnum):
     """Number types that a pass reads as they are stored. The numbers are those of `csrc/loss_table.h`."""
@@ -26,11 +29,23 @@ class Storage(IntEnum):
     FLOAT16 = 2
     BFLOAT16 = 3
     UINT8 = 4
+    BITS16 = 5
+    """0/1 losses as words: bit k of an attack's word says whether it fools classifier k."""
+    BITS32 = 6
+    BITS64 = 7
 
     @property
     def itemsize(self) -> int:
-        """Bytes per loss."""
-        return (8, 4, 2, 2, 1)[self]
+        """Bytes per loss, or of the word that an attack has in the place of its losses."""
+        return (8, 4, 2, 2, 1, 2, 4, 8)[self]
+
+    @property
+    def holds_sets(self) -> bool:
+        """Whether rows are words: every plane is then the same words."""
+        return self >= Storage.BITS16
+
+
+_SETS = (Storage.BITS16, Storage.BITS32, Storage.BITS64)
 
 
 def view_losses(losses: Any) -> tuple[Any, Storage | None]:
@@ -125,24 +140,56 @@ def make_readable(
     return array, storage
 
 
-def as_bytes(array: NDArray[Any], scale: float = 1.0) -> NDArray[np.uint8] | None:
-    """bool and uint8 losses as bytes, in rows that are contiguous; None for others.
+def as_bytes(array: NDArray[Any], scale: float = 1.0) -> tuple[NDArray[Any], Storage] | None:
+    """bool losses as sets, uint8 losses as bytes in rows that are contiguous; None for others.
+
+    bool losses of more classifiers than a set has bits for are bytes, too.
 
     Parameters
     ----------
     array : ndarray, (n_classifiers, ...)
     scale : float
         Of the losses; None is returned unless it is positive, for only then more is worse in bytes, too.
+
+    Returns
+    -------
+    array : ndarray, (n_classifiers, ...)
+        Last axis contiguous, read only. Sets are the same words under every classifier, with a stride of 0.
+    storage : Storage
     """
     if array.dtype not in (np.bool_, np.uint8) or not 0 < scale < math.inf:
         return None
     held = _with_contiguous_rows(array).view(np.uint8)
     held.setflags(write=False)
-    return held
+    if array.dtype == np.uint8 or array.size == 0 or array.shape[0] > MOST_IN_A_SET:
+        return held, Storage.UINT8
+    return _packed(held)
+
+
+def _packed(losses: NDArray[np.uint8]) -> tuple[NDArray[Any], Storage]:
+    """0/1 losses as words, the shortest that have a bit for every classifier."""
+    storage = next(kind for kind in _SETS if len(losses) <= 8 * kind.itemsize)
+    words = np.empty(losses.shape[1:], dtype=f"u{storage.itemsize}")
+    planes = losses if losses.ndim == 3 else losses[:, np.newaxis]
+    if not _native.pack_sets(_native.Table(planes, int(Storage.UINT8)), words):
+        raise ValueError("`losses` of type bool must be held as bytes 0 and 1; got another byte")
+    return np.broadcast_to(words, losses.shape), storage
+
+
+def as_taken(array: NDArray[Any], storage: Storage) -> NDArray[Any]:
+    """Stored numbers (n_classifiers, ...) in a type that `view_losses` takes: sets as bool, bfloat16 as float32."""
+    if storage.holds_sets:
+        flags: NDArray[np.bool_] = widen(array, storage) != 0
+        return flags
+    return widen(array, storage).astype(np.float32) if storage is Storage.BFLOAT16 else array
 
 
 def widen(array: NDArray[Any], storage: Storage) -> NDArray[np.float64]:
-    """Stored numbers as float64, exactly."""
+    """Stored numbers (n_classifiers, ...) as float64, exactly."""
+    if storage.holds_sets:
+        bit = np.arange(array.shape[0], dtype=array.dtype).reshape(-1, *[1] * (array.ndim - 1))
+        flags: NDArray[np.float64] = (array >> bit & array.dtype.type(1)).astype(np.float64)
+        return flags
     if storage is Storage.BFLOAT16:
         bits = np.ascontiguousarray(array).astype(np.uint32) << np.uint32(16)
         return bits.view(np.float32).astype(np.float64)

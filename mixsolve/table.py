@@ -21,7 +21,7 @@ from mixsolve.inputs import (
     prior_total,
     total_weight,
 )
-from mixsolve.storage import Storage, as_bytes, make_readable, view_losses, widen
+from mixsolve.storage import Storage, as_bytes, as_taken, make_readable, view_losses, widen
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -51,8 +51,9 @@ class LossTable:
     losses : array, (n_classifiers, n_samples, n_attacks), or (n_classifiers, n_rows) with `row_offsets`
         NumPy array (`numpy.memmap` included), or an object with ``__dlpack__`` such as a torch tensor, in CPU memory
         or on a CUDA device, where ``__cuda_array_interface__`` is taken too. float64, float32, float16 and bfloat16
-        are read as stored, with any stride along classifiers and samples, 0 and negative included, and so are uint8
-        and bool, as bytes; if attacks are not contiguous the array is copied once. Other integers are converted once:
+        are read as stored, with any stride along classifiers and samples, 0 and negative included, and so is uint8, as
+        bytes; if attacks are not contiguous the array is copied once. bool is packed once, to a word of 16, 32 or 64
+        bits per attack, and read as bytes above 64 classifiers. Other integers are converted once:
         up to 16 bits to float32, wider ones to float64. On a CUDA device nothing is copied or converted: attacks must
         be contiguous there, and passes read the losses in the order of the stream that their library works in when
         the table is made. What belongs to the losses stays in CPU memory.
@@ -64,13 +65,14 @@ class LossTable:
         Positive; sums to 1 over the attacks of each sample within 1e-6, the rest of which is normalised away.
         Uniform by default.
     scale, offset : float
-        The losses are ``scale * losses + offset``. Bytes are read as they are where `scale` is positive; else other
+        The losses are ``scale * losses + offset``. uint8 and bool are read so where `scale` is positive; else other
         values than 1 and 0 make a copy, in float64 for float64 and wide integers, in float32 for what is narrower.
 
     Attributes
     ----------
     array : ndarray or DeviceArray
-        The losses as stored, bfloat16 as its bits in uint16. Read only.
+        The losses as stored, bfloat16 as its bits in uint16. Read only. Where bool was packed, the words of the
+        attacks under every classifier, with a stride of 0: bit k is the loss of classifier k.
     storage : Storage
     n_classifiers, n_samples, n_rows : int
     n_attacks : int or None
@@ -104,7 +106,7 @@ class LossTable:
         if held is None or not np.isfinite(offset):
             self.array, self.storage = make_readable(array, storage, scale, offset)
         else:
-            self.array, self.storage = held, Storage.UINT8
+            self.array, self.storage = held
             self.scale, self.offset = float(scale), float(offset)
         self.n_classifiers = int(array.shape[0])
         self.n_rows = int(np.prod(array.shape[1:]))
@@ -174,12 +176,17 @@ class LossTable:
     @property
     def nbytes(self) -> int:
         """Bytes that one pass reads."""
-        return self.n_rows * self.n_classifiers * self.itemsize
+        return self.n_rows * self.row_bytes
 
     @property
-    def itemsize(self) -> int:
-        """Bytes of a loss as it is stored."""
-        return int(self.array.dtype.itemsize)
+    def row_bytes(self) -> int:
+        """Bytes of the losses of one attack."""
+        return self.storage.itemsize * self.n_planes
+
+    @property
+    def n_planes(self) -> int:
+        """Planes that differ in memory: one for every classifier, or one of sets for all."""
+        return 1 if self.storage.holds_sets else self.n_classifiers
 
     @property
     def attack_counts(self) -> NDArray[np.int64]:
@@ -211,9 +218,9 @@ class LossTable:
         return (self.scale, self.offset) != (1.0, 0.0)
 
     @property
-    def holds_bytes(self) -> bool:
-        """Whether the losses are bytes as they are stored."""
-        return self.storage is Storage.UINT8 and not self.is_affine
+    def is_compact(self) -> bool:
+        """Whether the losses are bytes or sets, and no others than are stored."""
+        return self.storage >= Storage.UINT8 and not self.is_affine
 
     def _widen(self, stored: NDArray[Any]) -> NDArray[np.float64]:
         """Stored numbers as losses."""
@@ -281,7 +288,7 @@ class LossTable:
         return SampleBlock(losses, np.cumsum(counts) - counts, prior)
 
     def excerpt(self, samples: NDArray[np.int64]) -> LossTable:
-        """A compact copy of some samples without the prior; bfloat16 as float32, the others as they are stored."""
+        """A copy of some samples without the prior; bfloat16 as float32, the others as they are stored."""
         counts = self.attack_counts[samples]
         offsets = None if self.row_offsets is None else np.concatenate([[0], np.cumsum(counts)])
         if self.on_device:
@@ -291,10 +298,8 @@ class LossTable:
         else:
             within = np.arange(offsets[-1]) - np.repeat(offsets[:-1], counts)
             losses = np.take(self.array, np.repeat(self.row_offsets[samples], counts) + within, axis=1)
-        if self.storage is Storage.BFLOAT16:
-            losses = widen(losses, self.storage).astype(np.float32)
         return LossTable(
-            losses,
+            as_taken(losses, self.storage),
             row_offsets=offsets,
             sample_weight=self.sample_weight[samples],
             scale=self.scale,
@@ -322,7 +327,7 @@ class LossTable:
         total = hashlib.sha256(
             f"{self.array.shape} {self.storage.name} {self.array.dtype.str} {self.scale!r} {self.offset!r}".encode()
         )
-        for classifier in range(self.n_classifiers):
+        for classifier in range(self.n_planes):
             if self.on_device:
                 plane = self.backend.samples(self.native, np.arange(self.n_samples), classifier)
             else:
@@ -340,7 +345,13 @@ class LossTable:
         )
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "native"}
+        state = {name: value for name, value in self.__dict__.items() if name != "native"}
+        return {**state, "array": self.array[: self.n_planes]} if self.storage.holds_sets else state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        if self.storage.holds_sets:
+            self.array = np.broadcast_to(self.array, (self.n_classifiers, *self.array.shape[1:]))
 
     def _brought(self, samples: NDArray[np.int64]) -> NDArray[Any]:
         """Losses of some samples from the device, as they are stored, (n_classifiers, rows)."""

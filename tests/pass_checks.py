@@ -51,9 +51,7 @@ def check(case, *, float64_scores=False, threads=None):
     samples = np.arange(table.n_samples) if case.samples is None else case.samples
     check_best_attacks(answer, truth, table, case.weights, samples, 2 * accuracy * size)
     check_gradients(answer, truth, case, table.sample_weight[samples], accuracy, scale, size)
-    assert (
-        answer.bytes_read == table.attack_counts[samples].sum() * table.n_classifiers * table.storage.itemsize
-    )
+    assert answer.bytes_read == table.attack_counts[samples].sum() * table.row_bytes
     return answer
 
 

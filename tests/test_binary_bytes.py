@@ -1,4 +1,4 @@
-"""0/1 losses of one byte: compressed, solved and proved as they are; everything else converts them."""
+"""0/1 losses of one byte or one bit: compressed, solved and proved as they are."""
 
 import pickle
 
@@ -52,7 +52,7 @@ def test_every_number_of_threads_gives_the_same_bits(threads):
 
 
 @pytest.mark.parametrize("layout", ["rectangular", "ragged", "strided", "reversed"])
-def test_a_solve_leaves_the_bytes_as_they_are(layout):
+def test_a_solve_leaves_the_bits_as_they_are(layout):
     losses, keywords = coins((4, 200, 60)), {}
     if layout == "ragged":
         losses, keywords = losses.reshape(4, -1), {"row_offsets": [0, 1000, 5000, 12_000]}
@@ -64,7 +64,7 @@ def test_a_solve_leaves_the_bytes_as_they_are(layout):
     result = fit_mixture(table)
     assert result.status is Status.OPTIMAL
     assert result.statistics.compressed_rows is not None
-    assert table.holds_bytes
+    assert table.is_compact
     assert result.bytes_read <= 3 * losses.size
     assert_certificate(result, losses.astype(np.float64), **keywords)
     same = fit_mixture(losses.astype(np.float32), **keywords)
@@ -78,7 +78,7 @@ def test_what_is_not_0_or_1_is_solved_from_bytes():
     assert compress_binary(table, 0.0)[1] is None
     assert worst_case_of_sets(table, np.full((1, 4), 0.25)) is None
     result = fit_mixture(table)
-    assert table.holds_bytes
+    assert table.is_compact
     assert_certificate(result, losses.astype(np.float64))
 
 
@@ -88,18 +88,20 @@ def test_more_classifiers_than_bits():
     assert_certificate(fit_mixture(losses, solver=RowGeneration()), losses.astype(np.float64))
 
 
-def test_a_pass_reads_bytes():
+def test_a_pass_reads_bits():
     losses = coins((3, 20, 10))
     table = LossTable(losses)
     known = worst_case(losses.astype(np.float32), [0.2, 0.3, 0.5])
     assert worst_case(table, [0.2, 0.3, 0.5]).value == known.value
-    assert table.nbytes == losses.size
-    assert table.array.dtype == np.uint8
+    assert table.nbytes == 2 * 20 * 10
+    assert table.array.dtype == np.uint16
 
 
-def test_bytes_can_be_pickled():
-    losses = coins((3, 20, 10))
-    table = LossTable(losses)
+@pytest.mark.parametrize("storage", [np.bool_, np.uint8])
+def test_tables_can_be_pickled(storage):
+    table = LossTable(coins((3, 20, 10)).astype(storage))
     fit_mixture(table)
     copy = pickle.loads(pickle.dumps(table))
-    np.testing.assert_array_equal(copy.array, losses)
+    np.testing.assert_array_equal(copy.array, table.array)
+    assert copy.nbytes == table.nbytes
+    assert copy.digest() == table.digest()

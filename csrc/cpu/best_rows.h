@@ -39,7 +39,7 @@ struct BestRows {
         for (int p = 0; p < Planes; ++p) sum[p] = gradient[p];
         for (int s = first; s < last; ++s) {
             for (int p = 0; p < Planes; ++p) {
-                const Score loss = static_cast<Score>(to_float(rows.plane(k + p)[best[s]]));
+                const Score loss = static_cast<Score>(loss_of(rows.plane(k + p)[best[s]], k + p));
                 sum[p] += static_cast<double>(weight[s] * loss);
             }
         }
@@ -50,7 +50,7 @@ struct BestRows {
         return work.answer->best_row + (query * work.request->n_samples + position) * work.table->n_classifiers;
     }
     static void copy(const Rows<Score, Stored>& rows, int row, double* out) {
-        for (int64_t k = 0; k < rows.n_planes; ++k) out[k] = static_cast<double>(to_float(rows.plane(k)[row]));
+        for (int64_t k = 0; k < rows.n_planes; ++k) out[k] = static_cast<double>(loss_of(rows.plane(k)[row], k));
     }
 };
 

@@ -18,8 +18,10 @@ struct FewClassifiers {
     static_assert(kRangeRows % (kRunVectors * kWidth) == 0, "the runs of a range are those of the block");
     // Passes with float64 scores are few: they do without some of the loops, which take long to compile.
     static constexpr bool kIsUsual = sizeof(Score) == 4;
+    static constexpr bool kHasGroups = kIsUsual && !kIsSet<Stored>;  // sets are loaded once whatever is asked
     static constexpr bool kHasHessians = kIsUsual && sizeof(Stored) == 4;
-    static constexpr int kFusedPlanes = kIsUsual || sizeof(Stored) >= 4 ? kMostFusedPlanes : 0;
+    static constexpr bool kIsFused = kIsSet<Stored> ? kIsUsual && sizeof(Stored) == 2 : kIsUsual || sizeof(Stored) >= 4;
+    static constexpr int kFusedPlanes = kIsFused ? kMostFusedPlanes : 0;
 
     static bool has_long_blocks(const LossTable& table, const PassRequest& request) {
         const int64_t item = item_size(table.storage);
@@ -68,7 +70,7 @@ struct FewClassifiers {
             n_soft += soft && !curved;
             n_curved += curved;
         }
-        const int64_t together = kIsUsual ? n_soft / kQueryGroup : 0;
+        const int64_t together = kHasGroups ? n_soft / kQueryGroup : 0;
         const int64_t n_loops =
             (best ? n_queries : n_queries - n_soft - n_curved) + n_soft + n_curved - together * (kQueryGroup - 1);
         const int n = block.n_segments;
@@ -146,7 +148,7 @@ struct FewClassifiers {
     template <int Planes>
     static void soften_together(const Rows<Score, Stored>& rows, const Segments<Score>& any, const int64_t* queries,
                                 int n_queries, int first, int last) {
-        if constexpr (kIsUsual) {
+        if constexpr (kHasGroups) {
             if (n_queries == kQueryGroup) return soften<Planes, kQueryGroup>(rows, any, queries, first, last);
         }
         for (int i = 0; i < n_queries; ++i) soften<Planes, 1>(rows, any, queries + i, first, last);

@@ -31,9 +31,9 @@ struct Fused {
 
         MIXSOLVE_INLINE const char* row(int row) const { return data + row * static_cast<int64_t>(sizeof(Stored)); }
         template <bool Whole>
-        MIXSOLVE_INLINE Vec<Score> at(const char* from, int plane, int count) const {
+        MIXSOLVE_INLINE LossesOf<Score, Stored> at(const char* from, int plane, int count) const {
             const Stored* here = reinterpret_cast<const Stored*>(from + plane * stride);
-            return Whole ? Loader<Score, Stored>::full(here) : load_first<Score, Stored>(here, count);
+            return Whole ? losses_at<Score>(here, plane) : first_losses_at<Score>(here, count, plane);
         }
         template <bool Whole>
         MIXSOLVE_INLINE Vec<Score> score(const char* from, int count) const {

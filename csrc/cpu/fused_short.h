@@ -67,10 +67,10 @@ struct FusedShort {
     }
 
     // The losses of a vector of rows; 0 beyond the last row.
-    MIXSOLVE_INLINE Vec<Score> at(const Place& place, int plane) const {
+    MIXSOLVE_INLINE LossesOf<Score, Stored> at(const Place& place, int plane) const {
         const Stored* here = reinterpret_cast<const Stored*>(place.from + plane * rows.plane_stride);
-        return place.filled == kWidth ? Loader<Score, Stored>::full(here)
-                                      : load_first<Score, Stored>(here, place.filled);
+        return place.filled == kWidth ? losses_at<Score>(here, plane)
+                                      : first_losses_at<Score>(here, place.filled, plane);
     }
     MIXSOLVE_INLINE Vec<Score> score(const Place& place, const Vec<Score> (&weight)[Planes]) const {
         Vec<Score> z = splat(Score(0));

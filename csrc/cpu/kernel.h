@@ -87,15 +87,18 @@ struct Kernel {
 // range, with vector loads only.
 namespace baseline {
 const Kernel* kernel(Storage storage, bool float64_scores);
+const Kernel* kernel_of_sets(Storage storage, bool float64_scores);
 uint64_t read(const char* data, int64_t bytes, bool prefetch_ahead);
 }  // namespace baseline
 #if defined(MIXSOLVE_HAVE_X86_KERNELS)
 namespace avx2 {
 const Kernel* kernel(Storage storage, bool float64_scores);
+const Kernel* kernel_of_sets(Storage storage, bool float64_scores);
 uint64_t read(const char* data, int64_t bytes, bool prefetch_ahead);
 }  // namespace avx2
 namespace avx512 {
 const Kernel* kernel(Storage storage, bool float64_scores);
+const Kernel* kernel_of_sets(Storage storage, bool float64_scores);
 uint64_t read(const char* data, int64_t bytes, bool prefetch_ahead);
 }  // namespace avx512
 #endif

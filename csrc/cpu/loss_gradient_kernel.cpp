@@ -151,8 +151,8 @@ LossGradientKernel loss_gradient_kernel(Storage storage, bool float64_scores) {
             return float64_scores ? LossGradient<double, Float16>::run : LossGradient<float, Float16>::run;
         case Storage::kBFloat16:
             return float64_scores ? LossGradient<double, BFloat16>::run : LossGradient<float, BFloat16>::run;
-        case Storage::kUInt8:
-            break;
+        default:
+            break;  // bytes and sets have no derivative
     }
     return nullptr;
 }

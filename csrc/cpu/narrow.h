@@ -1,7 +1,7 @@
 // Stores that round numbers of the score type to the storage's, ties to even.
 #pragma once
 
-#include "simd.h"
+#include "loads.h"
 
 namespace mixsolve {
 namespace MIXSOLVE_ISA {

@@ -15,7 +15,7 @@ constexpr int kSmallRun = 256;             // shorter runs of rows are copied to
 int rows_per_block(const LossTable& table) {
     constexpr int64_t kBlockBytes = 32768, kFewest = 1024, kMost = 4096;
     static_assert(kMost <= kMaxBlockRows, "a block must fit the buffers");
-    const int64_t rows = kBlockBytes / (table.n_classifiers * item_size(table.storage));
+    const int64_t rows = kBlockBytes / table.row_bytes();
     return static_cast<int>(std::min(std::max(rows, kFewest), kMost) / kLineRows * kLineRows);
 }
 
@@ -48,7 +48,7 @@ Partition::Partition(const LossTable& table, const PassRequest& request, bool lo
         if (block_samples_ >= whole) block_samples_ -= block_samples_ % whole;
     }
 
-    const int64_t bytes = rows_ * table.n_classifiers * item_size(table.storage);
+    const int64_t bytes = rows_ * table.row_bytes();
     const int64_t wanted =
         std::min(std::max<int64_t>(bytes / kMinChunkBytes, 1), std::min(most_chunks(table, request), n));
     for (int64_t c = 0, begin = 0; c < wanted && begin < n; ++c) {

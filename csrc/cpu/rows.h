@@ -1,7 +1,7 @@
 // The two loops that touch every loss: scores of a block's rows, and moments of its rows.
 #pragma once
 
-#include "simd.h"
+#include "loads.h"
 
 namespace mixsolve {
 namespace MIXSOLVE_ISA {
@@ -21,7 +21,9 @@ struct Rows {
     // are asked for one by one beside the loads of this one, every other line while scoring, the others in the moments.
     // Where scores alone are asked for, or a block outgrows the core's own caches, lines fetched a block ahead would be
     // gone again: the scores fetch every line of planes not far ahead.
-    static constexpr int kVectorsPerLine = 64 / (kWidth * static_cast<int>(sizeof(Stored)));
+    // Where rows are sets all planes are the same lines, which the scores of the first one fetch.
+    static constexpr int kVectorBytes = kWidth * static_cast<int>(sizeof(Stored));
+    static constexpr int kVectorsPerLine = kVectorBytes < 64 ? 64 / kVectorBytes : 1;
     static constexpr int kPeriod = 2 * kVectorsPerLine;
 
     const char* data;
@@ -59,7 +61,7 @@ struct Rows {
     // The same rows, with prefetches as the chunk of planes from `first` on is to make them.
     Rows planes_ahead(int64_t first) const {
         Rows here = *this;
-        if (!scores_fetch || prefetch_bytes == 0 || n_planes < 2 * kPlanesAhead) return here;
+        if (kIsSet<Stored> || !scores_fetch || prefetch_bytes == 0 || n_planes < 2 * kPlanesAhead) return here;
         const int64_t target = first + kPlanesAhead;
         here.prefetch_bytes = target < n_planes ? kPlanesAhead * plane_stride
                                                 : prefetch_bytes + (target - n_planes - first) * plane_stride;
@@ -89,18 +91,18 @@ struct Rows {
             for (int v = 0; v < Tile; ++v) sum[q][v] = splat(Score(0));
         const Stored* from = plane(first) + row;
         for (int64_t k = first; k < last; ++k) {
-            Vec<Score> losses[Tile];
-            for (int v = 0; v < Tile; ++v) losses[v] = Loader<Score, Stored>::full(from + v * kWidth);
+            LossesOf<Score, Stored> losses[Tile];
+            for (int v = 0; v < Tile; ++v) losses[v] = losses_at<Score>(from + v * kWidth, k);
             for (int q = 0; q < Queries; ++q) {
                 const Vec<Score> weight = splat(weights[q][k]);
                 for (int v = 0; v < Tile; ++v) sum[q][v] = fma(losses[v], weight, sum[q][v]);
             }
-            if (k >= later_planes) {
+            if (kIsSet<Stored> ? k == 0 : k >= later_planes) {
                 for (int v = 0; v < Tile; ++v) {
                     if (fetches(Tile, row, v, 0)) prefetch(from + v * kWidth);
                 }
             }
-            if (scores_fetch) {
+            if (scores_fetch && !(kIsSet<Stored> && k > 0)) {
                 for (int v = 0; v < Tile; ++v) {
                     if (fetches(Tile, row, v, kVectorsPerLine)) prefetch(from + v * kWidth);
                 }
@@ -115,7 +117,7 @@ struct Rows {
         Vec<Score> sum[Queries][1];
         for (int q = 0; q < Queries; ++q) sum[q][0] = splat(Score(0));
         for (int64_t k = first; k < last; ++k) {
-            const Vec<Score> losses = load_first<Score, Stored>(plane(k) + row, n_rows - row);
+            const LossesOf<Score, Stored> losses = first_losses_at<Score>(plane(k) + row, n_rows - row, k);
             for (int q = 0; q < Queries; ++q) sum[q][0] = fma(losses, splat(weights[q][k]), sum[q][0]);
         }
         return add_scores<Queries, 1>(first > 0, row, sum, out);
@@ -182,14 +184,14 @@ struct Rows {
         for (; row + kStep * kWidth <= full; row += kStep * kWidth) {
             for (int u = 0; u < kStep; ++u) {
                 const bool fetched = scores_fetch || u % kPeriod != kVectorsPerLine;
-                moment_rows<Queries, Planes>(from, row + u * kWidth, chance, fetched ? Planes : later_planes - k,
+                moment_rows<Queries, Planes>(k, from, row + u * kWidth, chance, fetched ? Planes : later_planes - k,
                                              sum[u % kSets]);
             }
         }
-        for (; row < full; row += kWidth) moment_rows<Queries, Planes>(from, row, chance, Planes, sum[0]);
+        for (; row < full; row += kWidth) moment_rows<Queries, Planes>(k, from, row, chance, Planes, sum[0]);
         if (full < end) {
             for (int p = 0; p < Planes; ++p) {
-                const Vec<Score> losses = load_first<Score, Stored>(plane(k + p) + full, end - full);
+                const LossesOf<Score, Stored> losses = first_losses_at<Score>(plane(k + p) + full, end - full, k + p);
                 for (int q = 0; q < Queries; ++q) sum[0][q][p] = fma(load(chance[q] + full), losses, sum[0][q][p]);
             }
         }
@@ -202,11 +204,11 @@ struct Rows {
     }
 
     template <int Queries, int Planes>
-    MIXSOLVE_INLINE void moment_rows(const char* from, int row, const Score* const* chance, int64_t fetch_from,
-                                     Vec<Score> (&sum)[Queries][Planes]) const {
+    MIXSOLVE_INLINE void moment_rows(int64_t k, const char* from, int row, const Score* const* chance,
+                                     int64_t fetch_from, Vec<Score> (&sum)[Queries][Planes]) const {
         for (int p = 0; p < Planes; ++p) {
             const Stored* here = reinterpret_cast<const Stored*>(from + p * plane_stride) + row;
-            const Vec<Score> losses = Loader<Score, Stored>::full(here);
+            const LossesOf<Score, Stored> losses = losses_at<Score>(here, k + p);
             if (p >= fetch_from) prefetch(here);
             for (int q = 0; q < Queries; ++q) sum[q][p] = fma(load(chance[q] + row), losses, sum[q][p]);
         }

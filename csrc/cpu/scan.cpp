@@ -9,7 +9,7 @@
 
 #include "../passes.h"
 #include "dispatch.h"
-#include "simd.h"
+#include "loads.h"
 #include "thread_pool.h"
 
 namespace mixsolve {
@@ -37,34 +37,37 @@ class Patience {
 // The losses of one classifier on one sample, as they are stored.
 template <class Stored>
 struct Row {
-    static constexpr int kWidth = baseline::kLanes<decltype(baseline::to_float(Stored{}))>;
-    using Real = decltype(baseline::to_float(Stored{}));
-    using Load = baseline::Loader<Real, Stored>;
+    static constexpr int kWidth = baseline::kLanes<decltype(baseline::loss_of(Stored{}, 0))>;
+    using Real = decltype(baseline::loss_of(Stored{}, 0));
 
     const Stored* losses;
-    int64_t n;
+    int64_t n, classifier;
 
-    Row(const LossTable& table, int64_t classifier, int64_t sample)
-        : losses(reinterpret_cast<const Stored*>(table.sample_data(sample) + classifier * table.stride_classifier)),
-          n(table.rows(sample)) {}
+    Row(const LossTable& table, int64_t k, int64_t sample)
+        : losses(reinterpret_cast<const Stored*>(table.sample_data(sample) + k * table.stride_classifier)),
+          n(table.rows(sample)),
+          classifier(k) {}
+
+    baseline::Vec<Real> vector(int64_t j) const { return baseline::losses_at<Real>(losses + j, classifier); }
+    Real loss(int64_t j) const { return baseline::loss_of(losses[j], classifier); }
 
     // Index of the first loss that is not finite, or n.
     int64_t first_odd() const {
         int64_t j = 0;
         for (; j + kWidth <= n; j += kWidth) {
-            const auto x = Load::full(losses + j);
+            const auto x = vector(j);
             if (baseline::lane_sum(x - x) != 0) break;  // NaN
         }
-        while (j < n && std::isfinite(baseline::to_float(losses[j]))) ++j;
+        while (j < n && std::isfinite(loss(j))) ++j;
         return j;
     }
 
     void extend(LossRange& range) const {
         int64_t j = 0;
         if (n >= kWidth) {
-            auto max = Load::full(losses), min_negated = -max;
+            auto max = vector(0), min_negated = -max;
             for (; j + kWidth <= n; j += kWidth) {
-                const auto x = Load::full(losses + j);
+                const auto x = vector(j);
                 max = baseline::vmax(max, x);
                 min_negated = baseline::vmax(min_negated, -x);
             }
@@ -72,7 +75,7 @@ struct Row {
             range.min = std::min(range.min, -static_cast<double>(baseline::lane_max(min_negated)));
         }
         for (; j < n; ++j) {
-            const double x = static_cast<double>(baseline::to_float(losses[j]));
+            const double x = static_cast<double>(loss(j));
             range = {std::min(range.min, x), std::max(range.max, x)};
         }
     }
@@ -92,6 +95,12 @@ void with_type_of(Storage storage, const Visit& visit) {
             return visit(BFloat16{});
         case Storage::kUInt8:
             return visit(UInt8{});
+        case Storage::kBits16:
+            return visit(Set16{});
+        case Storage::kBits32:
+            return visit(Set32{});
+        case Storage::kBits64:
+            return visit(Set64{});
     }
 }
 
@@ -102,7 +111,7 @@ OddLoss first_odd(const LossTable& table, const std::function<bool()>& interrupt
         for (int64_t i = 0; i < table.n_samples; ++i) {
             const Row<Stored> row(table, k, i);
             const int64_t j = row.first_odd();
-            if (j < row.n) return {k, i, j, static_cast<double>(baseline::to_float(row.losses[j]))};
+            if (j < row.n) return {k, i, j, static_cast<double>(row.loss(j))};
             if (patience.ends_after(row.n)) throw PassInterrupted();
         }
     }

@@ -140,7 +140,7 @@ struct SecondMoments {
                 for (int p = 0; p < Planes; ++p) {
                     const Stored* from = rows.plane(k + p) + row;
                     if (fetches) rows.prefetch(from);
-                    sum[p] = fma(chance, Loader<Score, Stored>::full(from), sum[p]);
+                    sum[p] = fma(chance, losses_at<Score>(from, k + p), sum[p]);
                 }
             }
             if (row < last) {
@@ -155,10 +155,10 @@ struct SecondMoments {
         for (int p = 0; p < Planes; ++p) means()[k + p] = scale * moment[p];
     }
     // A vector that may reach beyond its sample, but not beyond the block.
-    MIXSOLVE_INLINE Vec<Score> losses(int64_t k, int row) const {
+    MIXSOLVE_INLINE LossesOf<Score, Stored> losses(int64_t k, int row) const {
         const Stored* from = rows.plane(k) + row;
-        return row + kWidth <= rows.n_rows ? Loader<Score, Stored>::full(from)
-                                           : load_first<Score, Stored>(from, rows.n_rows - row);
+        return row + kWidth <= rows.n_rows ? losses_at<Score>(from, k)
+                                           : first_losses_at<Score>(from, rows.n_rows - row, k);
     }
 
     // Of one sample, from the start of the buffer on, with zeros after the last.
@@ -187,9 +187,9 @@ struct SecondMoments {
                 Score* to = deviations() + k * kDeviationStride + filled;
                 int row = 0;
                 for (; row + kWidth <= count; row += kWidth) {
-                    store(to + row, (Loader<Score, Stored>::full(from + row) - mean) * load(root + row));
+                    store(to + row, (Vec<Score>(losses_at<Score>(from + row, k)) - mean) * load(root + row));
                 }
-                if (row < count) store(to + row, (losses(k, begin + row) - mean) * load(root + row));
+                if (row < count) store(to + row, (Vec<Score>(losses(k, begin + row)) - mean) * load(root + row));
             }
             begin += count;
             root += count;

@@ -33,6 +33,8 @@ std::unique_ptr<DeviceTable> make_table(uintptr_t pointer, int storage, const La
     LossTable table{};
     table.data = reinterpret_cast<const char*>(pointer);
     table.storage = mixsolve::storage_of(storage);
+    require(!mixsolve::holds_sets(table.storage),
+            "losses on a GPU are numbers; sets of classifiers are read on the CPU");
     const bool ragged = belongings.ragged();
     require(given.shape.size() == (ragged ? 2u : 3u) && given.strides.size() == given.shape.size(),
             "a table has 3 dimensions, or 2 with row_offsets");

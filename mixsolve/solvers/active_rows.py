@@ -99,7 +99,7 @@ class ActiveRows:
         known = known[(attack[known] < table.attack_counts[sample[known]]) & (self.share[sample[known]] > 0)]
         sample, attack = sample[known], attack[known]
         self.add(sample, attack, table.rows(sample, attack))
-        return min(sample.size * CACHE_LINE * table.n_classifiers, table.nbytes)
+        return min(sample.size * CACHE_LINE * table.n_planes, table.nbytes)
 
     def add(self, sample: NDArray[np.int64], attack: NDArray[np.int64], rows: NDArray[np.float64]) -> None:
         """Take in rows (n, n_classifiers) that are not held yet."""

@@ -9,14 +9,15 @@ import numpy as np
 
 from mixsolve import _native
 from mixsolve.passes import PassAnswer
+from mixsolve.storage import MOST_IN_A_SET
 from mixsolve.strategy import RowAttack
 from mixsolve.table import LossTable
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-MOST_CLASSIFIERS = 64
-"""A set of classifiers is one word of 64 bits; wider tables are not compressed."""
+MOST_CLASSIFIERS = MOST_IN_A_SET
+"""Wider tables are not compressed."""
 
 SMALL_BYTES = 1 << 20
 """A compressed table of at most so many bytes is worth having whenever it is smaller at all."""
@@ -125,7 +126,7 @@ def compress_binary(
     warm = bool(np.any(np.asarray(temperature) > 0))
     level = np.asarray(temperature, dtype=np.float64) if np.ndim(temperature) else None
     rows_read, found = _native.binary_rows(table.native, not warm, level, threads or 0, cancel)
-    bytes_read = rows_read * table.n_classifiers * table.itemsize
+    bytes_read = rows_read * table.row_bytes
     if found is None:
         return bytes_read, None
     offsets, fooled, attack, mass, group, leader = found
@@ -157,14 +158,14 @@ def worst_case_of_sets(
     threads: int | None = None,
     cancel: _native.CancelToken | None = None,
 ) -> PassAnswer | None:
-    """What a pass at temperature 0 answers with float64 scores, from losses of one byte that are all 0 or 1.
+    """What a pass at temperature 0 answers with float64 scores, from sets or bytes that are all 0 or 1.
 
     None where a loss is another number, or the table has more than `MOST_CLASSIFIERS` classifiers.
 
     Parameters
     ----------
     table : LossTable
-        That holds bytes.
+        That is compact.
     weights : ndarray, (K, n_classifiers)
     best_attack : bool
     threads : int or None

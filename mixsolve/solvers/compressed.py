@@ -134,7 +134,7 @@ class Compressed:
         """Offer a strategy, with its bound from the rows of the table; the problem as the solver goes on with it."""
         table, desk = problem.table, problem.desk
         assert isinstance(table, LossTable)
-        desk.count_bytes(min(attack.sample.size * CACHE_LINE * table.n_classifiers, table.nbytes))
+        desk.count_bytes(min(attack.sample.size * CACHE_LINE * table.n_planes, table.nbytes))
         problem.certificate.offer(lambda: attack, attack.lower_bound(table))
         return replace(problem, earlier=attack)
 
