@@ -24,8 +24,8 @@ from benchmarks import cases, peers, reading
 from benchmarks.harness import Bar, Report, Spread, add_report_options, clocked, interleaved, require_close
 from benchmarks.provenance import cores
 from benchmarks.subject import TEMPERATURE, Subject
-from mixsolve.passes import smoothed_value_and_grad
 from mixsolve.reference import reference_pass
+from mixsolve.values import smoothed_value_and_grad
 
 Array = np.ndarray[Any, np.dtype[Any]]
 READ_LIMITS = {2: 1.3, 4: 1.15, 10: 1.15, 32: 1.3, 128: 1.3, 1024: 1.3}

@@ -9,9 +9,9 @@ import numpy as np
 
 from benchmarks import cases
 from benchmarks.harness import require_close
-from mixsolve.passes import smoothed_value_and_grad, worst_case
 from mixsolve.reference import reference_pass
 from mixsolve.table import LossTable
+from mixsolve.values import smoothed_value_and_grad, worst_case
 
 Array = np.ndarray[Any, np.dtype[Any]]
 TEMPERATURE = 0.05

@@ -11,7 +11,6 @@ if TYPE_CHECKING:
     from mixsolve.comparison import compare_mixtures
     from mixsolve.devices import backends
     from mixsolve.fit import fit_mixture
-    from mixsolve.passes import WorstCase, smoothed_value_and_grad, worst_case
     from mixsolve.path import fit_path
     from mixsolve.reduction import GroupError
     from mixsolve.results import AttackStrategy, MixtureResult, Progress, Status, TableChangedError
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
         RowGeneration,
     )
     from mixsolve.table import LossTable
+    from mixsolve.values import WorstCase, smoothed_value_and_grad, worst_case
     from mixsolve.verification import load_result, verify
 
 __version__ = "0.1.0"
@@ -71,15 +71,15 @@ _HOME = {
     "RowGeneration": "solvers",
     "Status": "results",
     "TableChangedError": "results",
-    "WorstCase": "passes",
+    "WorstCase": "values",
     "backends": "devices",
     "compare_mixtures": "comparison",
     "fit_mixture": "fit",
     "fit_path": "path",
     "load_result": "verification",
-    "smoothed_value_and_grad": "passes",
+    "smoothed_value_and_grad": "values",
     "verify": "verification",
-    "worst_case": "passes",
+    "worst_case": "values",
 }
 
 

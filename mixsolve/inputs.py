@@ -37,6 +37,23 @@ def check_loss_shape(shape: tuple[int, ...], *, ragged: bool) -> None:
         raise ValueError(f"`losses` must hold at least one {required}; got shape {shape}")
 
 
+def check_citation(samples: NDArray[np.int64], attacks: NDArray[np.int64], counts: NDArray[np.int64]) -> None:
+    """Raise ValueError unless every attack is one of its sample's, of which there are `counts`."""
+    if samples.ndim != 1 or samples.shape != attacks.shape:
+        raise ValueError(
+            f"`sample` and `attack` must be vectors of equal length; "
+            f"got shapes {samples.shape} and {attacks.shape}"
+        )
+    if samples.size and (samples.min() < 0 or samples.max() >= counts.size):
+        raise ValueError(f"`sample` must be in 0..{counts.size - 1}; got {samples.min()} to {samples.max()}")
+    outside = (attacks < 0) | (attacks >= counts[samples])
+    if outside.any():
+        which = int(np.argmax(outside))
+        raise ValueError(
+            f"`attack` must be in 0..{counts[samples[which]] - 1} for sample {samples[which]}; got {attacks[which]}"
+        )
+
+
 def check_row_offsets(row_offsets: Any, n_rows: int) -> NDArray[np.int64]:
     """The offsets as int64, (n_samples + 1,).
 

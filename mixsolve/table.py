@@ -14,6 +14,7 @@ from mixsolve.cuda_backend import cuda_backend
 from mixsolve.device_array import DeviceArray
 from mixsolve.inputs import (
     check_attack_prior,
+    check_citation,
     check_loss_shape,
     check_row_offsets,
     check_sample_weight,
@@ -21,6 +22,7 @@ from mixsolve.inputs import (
     prior_total,
     total_weight,
 )
+from mixsolve.quantisation import in_steps
 from mixsolve.storage import Storage, as_bytes, as_taken, make_readable, view_losses, widen
 
 if TYPE_CHECKING:
@@ -147,23 +149,7 @@ class LossTable:
         TypeError, ValueError
             If the type is another one, or a loss is not finite.
         """
-        kind = np.dtype(dtype)
-        if kind not in (np.uint8, np.bool_):
-            raise TypeError(f"`dtype` must be uint8 or bool; got {kind}")
-        array, storage = view_losses(losses)
-        full, storage = make_readable(array, storage)
-        bounds = [(widen(plane, storage).min(), widen(plane, storage).max()) for plane in full]
-        low, high = float(min(bound[0] for bound in bounds)), float(max(bound[1] for bound in bounds))
-        if not (np.isfinite(low) and np.isfinite(high)):
-            raise ValueError(f"`losses` must be finite to be quantised; got losses from {low} to {high}")
-        scale = (high - low) / (255 if kind == np.uint8 else 1) or 1.0
-        codes = np.empty(full.shape, dtype=kind)
-        delta = 0.0
-        for plane, target in zip(full, codes, strict=True):
-            exact = widen(plane, storage)
-            steps = np.rint((exact - low) / scale)
-            target[...] = steps
-            delta = max(delta, float(np.abs(scale * steps + low - exact).max()))
+        codes, scale, low, delta = in_steps(losses, dtype)
         return cls(codes, scale=scale, offset=low, **belongings), delta
 
     @cached_property
@@ -241,7 +227,7 @@ class LossTable:
             If an index is outside the table.
         """
         samples, attacks = np.asarray(sample, dtype=np.int64), np.asarray(attack, dtype=np.int64)
-        self._check_citation(samples, attacks)
+        check_citation(samples, attacks, self.attack_counts)
         if self.on_device:
             found: NDArray[np.float64] = self.backend.rows(self.native, samples, attacks)
             return found
@@ -254,7 +240,7 @@ class LossTable:
     def prior_at(self, sample: Any, attack: Any) -> NDArray[np.float64]:
         """Normalised prior probability of the cited attacks, (n,)."""
         samples, attacks = np.asarray(sample, dtype=np.int64), np.asarray(attack, dtype=np.int64)
-        self._check_citation(samples, attacks)
+        check_citation(samples, attacks, self.attack_counts)
         if self.attack_prior is None:
             return 1 / self.attack_counts[samples]
         if self.row_offsets is None:
@@ -366,24 +352,6 @@ class LossTable:
     def _prior_total(self) -> NDArray[np.float64]:
         assert self.attack_prior is not None
         return prior_total(self.attack_prior, self.row_offsets)
-
-    def _check_citation(self, samples: NDArray[np.int64], attacks: NDArray[np.int64]) -> None:
-        if samples.ndim != 1 or samples.shape != attacks.shape:
-            raise ValueError(
-                f"`sample` and `attack` must be vectors of equal length; "
-                f"got shapes {samples.shape} and {attacks.shape}"
-            )
-        if samples.size and (samples.min() < 0 or samples.max() >= self.n_samples):
-            raise ValueError(
-                f"`sample` must be in 0..{self.n_samples - 1}; got {samples.min()} to {samples.max()}"
-            )
-        outside = (attacks < 0) | (attacks >= self.attack_counts[samples])
-        if outside.any():
-            which = int(np.argmax(outside))
-            count = self.attack_counts[samples[which]]
-            raise ValueError(
-                f"`attack` must be in 0..{count - 1} for sample {samples[which]}; got {attacks[which]}"
-            )
 
 
 def as_table(

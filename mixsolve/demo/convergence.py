@@ -11,10 +11,10 @@ import numpy.typing as npt
 
 from mixsolve.demo.display import Display
 from mixsolve.demo.solve import solve
-from mixsolve.passes import worst_case
 from mixsolve.results import MixtureResult
 from mixsolve.solvers import Fista, OracleSubgradient
 from mixsolve.table import LossTable
+from mixsolve.values import worst_case
 
 #: Queries answered by one read of the table when iterates are evaluated afterwards.
 QUERIES_PER_PASS = 16

@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from mixsolve.comparison import MixtureComparison
-from mixsolve.passes import worst_case
 from mixsolve.table import LossTable
+from mixsolve.values import worst_case
 
 
 @dataclass(frozen=True, eq=False)
