@@ -35,7 +35,7 @@ BARRED = ("A100", "H100")
 BARRED_CLASSIFIERS = (4, 10, 32, 128, 1024)
 TEMPERATURE = 0.1
 TABLE_BYTES = 256 * 1024
-STORAGES = ("float32", "float64", "float16", "bfloat16")
+STORAGES = ("float32", "float64", "float16", "bfloat16", "uint8")
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,10 @@ def draw(storage: str, n_classifiers: int, n_attacks: int) -> Any:
     n_samples = max(TABLE_BYTES // (n_classifiers * n_attacks * dtype.itemsize), 1)
     n_samples -= n_samples % 16 if n_samples > 16 else 0
     shape = (n_classifiers, n_samples, n_attacks)
-    return np.random.default_rng(0).random(shape, dtype=np.float32).astype(dtype)
+    rng = np.random.default_rng(0)
+    if dtype == np.uint8:
+        return rng.integers(0, 256, shape, dtype=np.uint8)
+    return rng.random(shape, dtype=np.float32).astype(dtype)
 
 
 @cache
@@ -96,7 +99,9 @@ def executions(text: str, storage: str, n_classifiers: int, n_attacks: int) -> t
     The answer of the pass is checked.
     """
     module, name, executor = native(), f"mixsolve_plain_{storage}", interpreter(text)
-    table = EmulatedTable(draw(storage, n_classifiers, n_attacks), Emulated())
+    losses = draw(storage, n_classifiers, n_attacks)
+    scale = 1 / 255 if storage == "uint8" else 1.0
+    table = EmulatedTable(losses, Emulated(), scale=scale)
     weights = np.full((1, n_classifiers), 1 / n_classifiers)
     executor.executed.clear()
     module.set_interpreter(executor)
@@ -104,7 +109,7 @@ def executions(text: str, storage: str, n_classifiers: int, n_attacks: int) -> t
         found = run_pass(table, weights, TEMPERATURE)
     finally:
         module.set_interpreter(None)
-    exact = reference_pass(widen(table.array, table.storage), weights, TEMPERATURE)
+    exact = reference_pass(scale * widen(table.array, table.storage), weights, TEMPERATURE)
     require_close("value", found.value, exact.value, 1e-5)
     require_close("gradient", found.gradient, exact.gradient, 1e-5)
     return executor.compiled[name].code, executor.executed[name], table.nbytes

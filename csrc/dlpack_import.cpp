@@ -37,7 +37,7 @@ struct DlManagedTensor {
     void (*deleter)(DlManagedTensor*);
 };
 
-constexpr uint8_t kFloat = 2, kBFloat = 4;
+constexpr uint8_t kUnsigned = 1, kFloat = 2, kBFloat = 4, kBool = 6;
 constexpr int32_t kCpu = 1, kPageLocked = 3;
 
 struct Element {
@@ -45,13 +45,17 @@ struct Element {
     int storage;
 };
 
-Element element_of(DlType type) {
+// `bytes`: those of uint8 and bool too.
+Element element_of(DlType type, bool bytes) {
     if (type.lanes == 1 && type.code == kFloat) {
         if (type.bits == 64) return {"f8", static_cast<int>(Storage::kFloat64)};
         if (type.bits == 32) return {"f4", static_cast<int>(Storage::kFloat32)};
         if (type.bits == 16) return {"f2", static_cast<int>(Storage::kFloat16)};
     }
     if (type.lanes == 1 && type.code == kBFloat && type.bits == 16) return {"u2", static_cast<int>(Storage::kBFloat16)};
+    if (bytes && type.lanes == 1 && type.bits == 8 && (type.code == kUnsigned || type.code == kBool)) {
+        return {"u1", static_cast<int>(Storage::kUInt8)};
+    }
     throw py::type_error("`losses` of this element type are not read as they are stored");
 }
 
@@ -63,11 +67,11 @@ struct Import {
     std::vector<py::ssize_t> shape, strides;  // bytes
     const char* data;
 
-    explicit Import(const py::object& capsule) {
+    Import(const py::object& capsule, bool bytes) {
         auto* managed = static_cast<DlManagedTensor*>(PyCapsule_GetPointer(capsule.ptr(), "dltensor"));
         if (managed == nullptr) throw py::error_already_set();
         tensor = &managed->tensor;
-        element = element_of(tensor->dtype);  // may throw: the capsule still owns the tensor
+        element = element_of(tensor->dtype, bytes);  // may throw: the capsule still owns the tensor
         PyCapsule_SetName(capsule.ptr(), "used_dltensor");
         owner = py::capsule(managed, [](void* pointer) {
             auto* tensor_ = static_cast<DlManagedTensor*>(pointer);
@@ -88,7 +92,7 @@ struct Import {
 }  // namespace
 
 py::tuple import_dlpack(const py::object& exporter) {
-    const Import found(exporter.attr("__dlpack__")());
+    const Import found(exporter.attr("__dlpack__")(), false);
     const DlDevice device = found.tensor->device;
     if (device.type != kCpu && device.type != kPageLocked)
         return py::make_tuple(py::none(), found.element.storage, device.type, device.id);
@@ -98,7 +102,7 @@ py::tuple import_dlpack(const py::object& exporter) {
 }
 
 py::tuple import_device_dlpack(const py::object& exporter, int64_t stream) {
-    const Import found(exporter.attr("__dlpack__")(py::arg("stream") = stream));
+    const Import found(exporter.attr("__dlpack__")(py::arg("stream") = stream), true);
     const DlDevice device = found.tensor->device;
     return py::make_tuple(found.owner, found.element.storage, device.type, device.id,
                           reinterpret_cast<uintptr_t>(found.data), found.shape, found.strides);

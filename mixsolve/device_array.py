@@ -19,7 +19,9 @@ CUDA = 2
 _LEGACY_STREAM = 1
 """What both protocols call CUDA's default stream."""
 
-_TYPES = {"<f8": 0, "<f4": 1, "<f2": 2}
+_TYPES = {"<f8": 0, "<f4": 1, "<f2": 2, "|u1": 4, "|b1": 4}
+_ITEM_BYTES = (8, 4, 2, 2, 1)
+_ACCEPTED = "float64, float32, float16, bfloat16, uint8 or bool"
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,12 +57,12 @@ class DeviceArray:
     @property
     def itemsize(self) -> int:
         """Bytes of an element."""
-        return (8, 4, 2, 2)[self.storage]
+        return _ITEM_BYTES[self.storage]
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """As NumPy holds it: bfloat16 as its bits in uint16."""
-        return np.dtype(("f8", "f4", "f2", "u2")[self.storage])
+        """As NumPy holds it: bfloat16 as its bits in uint16, bool as bytes."""
+        return np.dtype(("f8", "f4", "f2", "u2", "u1")[self.storage])
 
     @property
     def nbytes(self) -> int:
@@ -101,7 +103,7 @@ def import_device_array(given: Any, name: str = "losses") -> DeviceArray:
     Raises
     ------
     TypeError
-        If its numbers are not float64, float32, float16 or bfloat16, or it is masked.
+        If its numbers are not float64, float32, float16, bfloat16, uint8 or bool, or it is masked.
     """
     device = cuda_device_of(given)
     assert device is not None
@@ -134,15 +136,13 @@ def _from_interface(given: Any, device: int, name: str) -> DeviceArray:
     if interface.get("mask") is not None:
         raise TypeError(f"`{name}` must be an array without a mask; got a masked array; fill it first")
     if interface["typestr"] not in _TYPES:
-        raise TypeError(
-            f"`{name}` on a GPU must hold float64, float32, float16 or bfloat16; got type {interface['typestr']}"
-        )
+        raise TypeError(f"`{name}` on a GPU must hold {_ACCEPTED}; got type {interface['typestr']}")
     storage = _TYPES[interface["typestr"]]
     shape = tuple(int(length) for length in interface["shape"])
     pointer, read_only = interface["data"]
     strides = interface.get("strides")
     if strides is None:
-        item = (8, 4, 2)[storage]
+        item = _ITEM_BYTES[storage]
         strides = [item * prod(shape[axis + 1 :]) for axis in range(len(shape))]
     stream = interface.get("stream") or _LEGACY_STREAM
     return DeviceArray(

@@ -140,23 +140,28 @@ def make_readable(
     return array, storage
 
 
-def as_bytes(array: NDArray[Any], scale: float = 1.0) -> tuple[NDArray[Any], Storage] | None:
+def as_bytes(array: Any, scale: float = 1.0) -> tuple[Any, Storage] | None:
     """bool losses as sets, uint8 losses as bytes in rows that are contiguous; None for others.
 
-    bool losses of more classifiers than a set has bits for are bytes, too.
+    bool losses of more classifiers than a set has bits for are bytes, too, and so are those on a GPU.
 
     Parameters
     ----------
-    array : ndarray, (n_classifiers, ...)
+    array : ndarray or DeviceArray, (n_classifiers, ...)
     scale : float
         Of the losses; None is returned unless it is positive, for only then more is worse in bytes, too.
 
     Returns
     -------
-    array : ndarray, (n_classifiers, ...)
+    array : ndarray or DeviceArray, (n_classifiers, ...)
         Last axis contiguous, read only. Sets are the same words under every classifier, with a stride of 0.
     storage : Storage
     """
+    if isinstance(array, DeviceArray):
+        if array.storage != Storage.UINT8 or not 0 < scale < math.inf:
+            return None
+        _check_readable_there(array, 1.0, 0.0)
+        return array, Storage.UINT8
     if array.dtype not in (np.bool_, np.uint8) or not 0 < scale < math.inf:
         return None
     held = _with_contiguous_rows(array).view(np.uint8)

@@ -104,7 +104,7 @@ class LossTable:
         array, storage = view_losses(losses)
         check_loss_shape(array.shape, ragged=row_offsets is not None)
         self.scale, self.offset = 1.0, 0.0
-        held = None if isinstance(array, DeviceArray) else as_bytes(array, scale)
+        held = as_bytes(array, scale)
         if held is None or not np.isfinite(offset):
             self.array, self.storage = make_readable(array, storage, scale, offset)
         else:
@@ -230,7 +230,7 @@ class LossTable:
         check_citation(samples, attacks, self.attack_counts)
         if self.on_device:
             found: NDArray[np.float64] = self.backend.rows(self.native, samples, attacks)
-            return found
+            return self.scale * found + self.offset if self.is_affine else found
         if self.row_offsets is None:
             cited = self.array[:, samples, attacks]
         else:

@@ -27,6 +27,11 @@ MIXSOLVE_DEVICE void unpack(const Words<kBytes>& words, Float16 (&losses)[kBytes
     }
 }
 template <int kBytes>
+MIXSOLVE_DEVICE void unpack(const Words<kBytes>& words, UInt8 (&losses)[kBytes]) {
+#pragma unroll
+    for (int r = 0; r < kBytes; ++r) losses[r].bits = static_cast<uint8_t>(words.word[r / 4] >> 8 * (r % 4));
+}
+template <int kBytes>
 MIXSOLVE_DEVICE void unpack(const Words<kBytes>& words, BFloat16 (&losses)[kBytes / 2]) {
 #pragma unroll
     for (int r = 0; r < kBytes / 2; ++r) {

@@ -21,19 +21,31 @@ constexpr int kBlocks = 2;
     extern "C" __global__ void __launch_bounds__(kThreads, kBlocks)            \
         mixsolve_hessian_##type(const __grid_constant__ PassArguments asked) { \
         pass<Score, Stored, Kind::kHessian>(asked);                            \
-    }                                                                          \
-    extern "C" __global__ void __launch_bounds__(kThreads, kBlocks)            \
-        mixsolve_finish_##type(const __grid_constant__ PassArguments asked) {  \
-        finish_gradient<Score, Stored>(asked);                                 \
     }
 
 MIXSOLVE_PASS(float64, double, double)
 MIXSOLVE_PASS(float32, float, float)
 MIXSOLVE_PASS(float16, float, Float16)
 MIXSOLVE_PASS(bfloat16, float, BFloat16)
+MIXSOLVE_PASS(uint8, float, UInt8)
 MIXSOLVE_PASS(float32_in_float64, double, float)
 MIXSOLVE_PASS(float16_in_float64, double, Float16)
 MIXSOLVE_PASS(bfloat16_in_float64, double, BFloat16)
+MIXSOLVE_PASS(uint8_in_float64, double, UInt8)
+
+#define MIXSOLVE_FINISH(type, Score, Stored)                                  \
+    extern "C" __global__ void __launch_bounds__(kThreads, kBlocks)           \
+        mixsolve_finish_##type(const __grid_constant__ PassArguments asked) { \
+        finish_gradient<Score, Stored>(asked);                                \
+    }
+
+MIXSOLVE_FINISH(float64, double, double)
+MIXSOLVE_FINISH(float32, float, float)
+MIXSOLVE_FINISH(float16, float, Float16)
+MIXSOLVE_FINISH(bfloat16, float, BFloat16)
+MIXSOLVE_FINISH(float32_in_float64, double, float)
+MIXSOLVE_FINISH(float16_in_float64, double, Float16)
+MIXSOLVE_FINISH(bfloat16_in_float64, double, BFloat16)
 
 #define MIXSOLVE_GATHER(type, Stored)                                           \
     extern "C" __global__ void __launch_bounds__(kThreads, kBlocks)             \
@@ -45,6 +57,7 @@ MIXSOLVE_GATHER(float64, double)
 MIXSOLVE_GATHER(float32, float)
 MIXSOLVE_GATHER(float16, Float16)
 MIXSOLVE_GATHER(bfloat16, BFloat16)
+MIXSOLVE_GATHER(uint8, UInt8)
 
 extern "C" __global__ void __launch_bounds__(kThreads, kBlocks)
     mixsolve_settle(const __grid_constant__ PassArguments asked) {
@@ -57,27 +70,35 @@ extern "C" __global__ void __launch_bounds__(kThreads, kBlocks)
 
 #define MIXSOLVE_KERNELS(type)                                                                                    \
     {MIXSOLVE_KERNEL(mixsolve_plain_##type, PassArguments), MIXSOLVE_KERNEL(mixsolve_pass_##type, PassArguments), \
-     MIXSOLVE_KERNEL(mixsolve_hessian_##type, PassArguments), MIXSOLVE_KERNEL(mixsolve_finish_##type, PassArguments)}
+     MIXSOLVE_KERNEL(mixsolve_hessian_##type, PassArguments)}
 
-namespace {
-const Kernel* kernels_of(Storage storage, bool float64_scores) {
-    static const Kernel in_storage[][4] = {MIXSOLVE_KERNELS(float64), MIXSOLVE_KERNELS(float32),
-                                           MIXSOLVE_KERNELS(float16), MIXSOLVE_KERNELS(bfloat16)};
-    static const Kernel in_float64[][4] = {MIXSOLVE_KERNELS(float64), MIXSOLVE_KERNELS(float32_in_float64),
-                                           MIXSOLVE_KERNELS(float16_in_float64), MIXSOLVE_KERNELS(bfloat16_in_float64)};
+// By storage type.
+const Kernel& pass_kernel(Storage storage, bool float64_scores, Kind kind) {
+    static const Kernel in_storage[][3] = {MIXSOLVE_KERNELS(float64), MIXSOLVE_KERNELS(float32),
+                                           MIXSOLVE_KERNELS(float16), MIXSOLVE_KERNELS(bfloat16),
+                                           MIXSOLVE_KERNELS(uint8)};
+    static const Kernel in_float64[][3] = {MIXSOLVE_KERNELS(float64), MIXSOLVE_KERNELS(float32_in_float64),
+                                           MIXSOLVE_KERNELS(float16_in_float64), MIXSOLVE_KERNELS(bfloat16_in_float64),
+                                           MIXSOLVE_KERNELS(uint8_in_float64)};
+    return (float64_scores ? in_float64 : in_storage)[static_cast<int>(storage)][static_cast<int>(kind)];
+}
+const Kernel& finish_kernel(Storage storage, bool float64_scores) {
+    static const Kernel in_storage[] = {MIXSOLVE_KERNEL(mixsolve_finish_float64, PassArguments),
+                                        MIXSOLVE_KERNEL(mixsolve_finish_float32, PassArguments),
+                                        MIXSOLVE_KERNEL(mixsolve_finish_float16, PassArguments),
+                                        MIXSOLVE_KERNEL(mixsolve_finish_bfloat16, PassArguments)};
+    static const Kernel in_float64[] = {MIXSOLVE_KERNEL(mixsolve_finish_float64, PassArguments),
+                                        MIXSOLVE_KERNEL(mixsolve_finish_float32_in_float64, PassArguments),
+                                        MIXSOLVE_KERNEL(mixsolve_finish_float16_in_float64, PassArguments),
+                                        MIXSOLVE_KERNEL(mixsolve_finish_bfloat16_in_float64, PassArguments)};
     return (float64_scores ? in_float64 : in_storage)[static_cast<int>(storage)];
 }
-}  // namespace
-
-const Kernel& pass_kernel(Storage storage, bool float64_scores, Kind kind) {
-    return kernels_of(storage, float64_scores)[static_cast<int>(kind)];
-}
-const Kernel& finish_kernel(Storage storage, bool float64_scores) { return kernels_of(storage, float64_scores)[3]; }
 const Kernel& gather_kernel(Storage storage) {
     static const Kernel kernels[] = {MIXSOLVE_KERNEL(mixsolve_gather_float64, GatherArguments),
                                      MIXSOLVE_KERNEL(mixsolve_gather_float32, GatherArguments),
                                      MIXSOLVE_KERNEL(mixsolve_gather_float16, GatherArguments),
-                                     MIXSOLVE_KERNEL(mixsolve_gather_bfloat16, GatherArguments)};
+                                     MIXSOLVE_KERNEL(mixsolve_gather_bfloat16, GatherArguments),
+                                     MIXSOLVE_KERNEL(mixsolve_gather_uint8, GatherArguments)};
     return kernels[static_cast<int>(storage)];
 }
 const Kernel& settle_kernel() {

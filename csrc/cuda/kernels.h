@@ -15,7 +15,7 @@ struct Kernel {
 };
 
 const Kernel& pass_kernel(Storage storage, bool float64_scores, Kind kind);  // one block per chunk
-// One block per piece of a split sample: its derivatives by the losses.
+// One block per piece of a split sample: its derivatives by the losses, which bytes do not have.
 const Kernel& finish_kernel(Storage storage, bool float64_scores);
 const Kernel& settle_kernel();                 // one block per split sample
 const Kernel& reduce_kernel();                 // one block per `column_lanes` columns

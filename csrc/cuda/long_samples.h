@@ -81,7 +81,7 @@ struct LongSample {
             for (int64_t q = 0; q < (kPlain ? 1 : asked.n_queries); ++q) {
                 const Query query{asked, q};
                 tile.template score<kKind>(q, n_rows);
-                if (kKind == Kind::kAny && asked.kept_scores) keep_scores(begin, n_rows);
+                if (kKind == Kind::kAny && kHasGradient<Stored> && asked.kept_scores) keep_scores(begin, n_rows);
                 add_tile(query, begin, n_rows, begin == first);
                 __syncthreads();
             }

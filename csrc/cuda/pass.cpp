@@ -1,39 +1,14 @@
 // The launcher: what is asked goes to the device, three kernels are launched, the answers come back.
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <map>
 
 #include "device_table.h"
+#include "parcel.h"
 
 namespace mixsolve {
 namespace cuda {
 namespace {
-
-// Arrays that travel together. Each begins where any type may.
-class Parcel {
-  public:
-    template <class T>
-    size_t add(const T* data, size_t count) {
-        const size_t at = bytes_.size();
-        bytes_.resize(at + (count * sizeof(T) + 15) / 16 * 16);
-        if (count > 0) std::memcpy(bytes_.data() + at, data, count * sizeof(T));
-        return at;
-    }
-    const char* send(DeviceMemory& memory, const Stream& stream) const {
-        void* there = memory.reserve(bytes_.size(), stream);
-        upload(there, bytes_.data(), bytes_.size(), stream);
-        return static_cast<const char*>(there);
-    }
-
-  private:
-    std::vector<char> bytes_;
-};
-
-template <class T>
-const T* at(const char* memory, size_t offset) {
-    return reinterpret_cast<const T*>(memory + offset);
-}
 
 size_t add_weights(Parcel& parcel, const PassRequest& request, int64_t n_classifiers) {
     const size_t count = static_cast<size_t>(request.n_queries * n_classifiers);
@@ -120,6 +95,7 @@ DeviceTable::DeviceTable(const LossTable& table, const Stream& stream)
 
 void DeviceTable::run_pass(const PassRequest& request, PassAnswer& answer) {
     if (request.interrupted && request.interrupted()) throw PassInterrupted();
+    refuse_capture(stream_);
     const std::lock_guard<std::mutex> lock(work_.busy);
     const DeviceGuard guard(stream_.device);
     const Plan plan = make_plan(host_, request, {answer.best_row != nullptr, false}, sizes);
@@ -144,6 +120,7 @@ void DeviceTable::launch_pass(const PassRequest& request, const Plan& plan, cons
 
 bool DeviceTable::loss_gradient(const LossGradientRequest& wanted, char* gradient) {
     if (wanted.interrupted && wanted.interrupted()) throw PassInterrupted();
+    refuse_capture(stream_);
     const std::lock_guard<std::mutex> lock(work_.busy);
     const DeviceGuard guard(stream_.device);
     PassRequest request{};
@@ -175,6 +152,7 @@ bool DeviceTable::loss_gradient(const LossGradientRequest& wanted, char* gradien
 }
 
 void DeviceTable::gather(const int64_t* offsets, int64_t n, double* out) {
+    refuse_capture(stream_);
     const std::lock_guard<std::mutex> lock(work_.busy);
     const DeviceGuard guard(stream_.device);
     Parcel parcel;
@@ -189,6 +167,7 @@ void DeviceTable::gather(const int64_t* offsets, int64_t n, double* out) {
 }
 
 void DeviceTable::copy(int64_t classifier, const int64_t* samples, int64_t n, char* out) {
+    refuse_capture(stream_);
     const DeviceGuard guard(stream_.device);
     const int64_t item = item_size(host_.storage);
     const char* const plane = classifier * host_.stride_classifier + host_.data;

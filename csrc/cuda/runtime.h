@@ -56,6 +56,8 @@ class DeviceMemory {
 void upload(void* to, const void* from, size_t bytes, const Stream& stream);
 void download(void* to, const void* from, size_t bytes, const Stream& stream);
 void finish(const Stream& stream);
+// Throws while the stream is captured into a CUDA graph: numbers that return to the host cannot be part of one.
+void refuse_capture(const Stream& stream);
 void launch(const Kernel& kernel, int64_t blocks, size_t shared_bytes, const Stream& stream, const void* arguments);
 
 }  // namespace cuda

@@ -100,6 +100,16 @@ void finish(const Stream& stream) {
     check(cudaStreamSynchronize(handle(stream)), "cudaStreamSynchronize", stream.device);
 }
 
+void refuse_capture(const Stream& stream) {
+    const DeviceGuard guard(stream.device);
+    cudaStreamCaptureStatus status;
+    check(cudaStreamIsCapturing(handle(stream), &status), "cudaStreamIsCapturing", stream.device);
+    if (status == cudaStreamCaptureStatusNone) return;
+    throw DeviceError(
+        "a pass cannot be captured into a CUDA graph: it returns numbers to the host. Capture what comes before and "
+        "after it");
+}
+
 void launch(const Kernel& kernel, int64_t blocks, size_t shared_bytes, const Stream& stream, const void* arguments) {
     constexpr size_t kWithoutAsking = 48 * 1024;
     const std::string name = kernel.name;

@@ -56,9 +56,10 @@ struct ShortSamples {
                 for (int warp = 0; warp < kWarps; ++warp) here[0] += tile.numbers[warp];
             }
             Moments<Score, Stored>{tile}.add(n_rows, 1.0, 1.0, here + 1);
-            if (kKind == Kind::kHessian && query.wants_hessian()) add_hessian(query.hessian_in(sums));
-            if (kKind == Kind::kAny && asked.loss_gradient)
-                tile.write_gradient(n_rows, asked.table.first_row(position));
+            if (kKind == Kind::kHessian && query.wants_hessian()) add_hessian(query, query.hessian_in(sums));
+            if constexpr (kKind == Kind::kAny && kHasGradient<Stored>) {
+                if (asked.loss_gradient) tile.write_gradient(n_rows, asked.table.first_row(position));
+            }
             __syncthreads();
         }
     }
@@ -79,8 +80,12 @@ struct ShortSamples {
                 static_cast<Score>(query.inverse_temperature(sample) * exponent_unit<Score>())};
     }
 
-    // `scores` hold the weights of the products by now.
-    MIXSOLVE_DEVICE void add_hessian(double* target) {
+    // The scores make room for what the products of deviations are weighted with.
+    MIXSOLVE_DEVICE void add_hessian(const Query& query, double* target) {
+        for (int row = thread(); row < n_rows; row += kThreads) {
+            const double sharpness = query.sharpness(sample_at(position + owner(row)));
+            tile.scores[row] = tile.chance[row] * static_cast<Score>(sharpness);
+        }
         SecondMoments<Score, Stored> moments{tile};
         moments.deviate(n_samples, asked.tile.sample_bits, [this](int s) { return start(s); }, [](int, int, double) {});
         __syncthreads();
@@ -207,7 +212,6 @@ struct ShortSamples {
             for (int i = 0; i < kTogether; ++i) some.number[i] *= factor;
             store_together(p + j, some);
         }
-        if (kKind == Kind::kHessian && query.wants_hessian()) sharpen<kTogether>(query, here);
         return smoothed_maximum(state, level.temperature);
     }
 
@@ -242,23 +246,10 @@ struct ShortSamples {
             for (int i = 0; i < 4; ++i) some[g].number[i] *= factor;
             if (four(g, here) < here.count) store_together(tile.chance + here.begin + four(g, here), some[g]);
         }
-        if (kKind == Kind::kHessian && query.wants_hessian()) sharpen<4>(query, here);
         return smoothed_maximum(state, level.temperature);
     }
     // The first attack of a thread's g-th four.
     MIXSOLVE_DEVICE static int four(int g, const Share& here) { return 4 * (here.lane + (g << here.bits)); }
-
-    // Leaves in `scores` what the products of deviations are weighted with.
-    template <int kTogether>
-    MIXSOLVE_DEVICE void sharpen(const Query& query, const Share& here) {
-        const Score sharpness = static_cast<Score>(query.sharpness(here.sample));
-        for (int j = kTogether * here.lane; j < here.count; j += kTogether << here.bits) {
-#pragma unroll
-            for (int i = 0; i < kTogether; ++i) {
-                tile.scores[here.begin + j + i] = tile.chance[here.begin + j + i] * sharpness;
-            }
-        }
-    }
 
     MIXSOLVE_DEVICE Score prior(const Query& query, const Share& here, int j) const {
         return static_cast<Score>(query.prior(asked.table.first_row(here.sample) + j));

@@ -105,7 +105,7 @@ class TableSource:
                 cancel=cancel,
             )
             return found, 0.0
-        if self._table.is_compact and not hessians and not temperature.any():
+        if self._table.is_compact and not self._table.on_device and not hessians and not temperature.any():
             by_sets = worst_case_of_sets(self._table, weights, best_attack, self._threads, cancel)
             if by_sets is not None:
                 return by_sets, 0.0

@@ -51,7 +51,7 @@ class Dlpack:
     def __dlpack__(self, stream=None):
         self.streams.append(stream)
         array, n = self.array, self.array.ndim
-        code = {"bfloat16": 4, "int64": 0}.get(array.dtype.name, 2)
+        code = {"bfloat16": 4, "int64": 0, "uint8": 1, "bool": 6}.get(array.dtype.name, 2)
         shape = (ctypes.c_int64 * n)(*array.shape)
         strides = (ctypes.c_int64 * n)(*(step // array.itemsize for step in array.strides))
         begin = array.__array_interface__["data"][0]

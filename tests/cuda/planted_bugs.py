@@ -144,7 +144,8 @@ def plant(bug, folder):
     shutil.copytree(ROOT / "csrc", folder / "csrc", ignore=shutil.ignore_patterns("cpu", "*.cpp"))
     kernels = folder / "csrc" / "cuda" / "kernels.cu"
     text = kernels.read_text(encoding="utf-8")
-    text = re.sub(r"^MIXSOLVE_PASS\((?!float32,)\w+,.*\n", "", text, flags=re.MULTILINE)
+    text = re.sub(r"^MIXSOLVE_(PASS|FINISH)\((?!float32,)\w+,.*\n", "", text, flags=re.MULTILINE)
+    text = re.sub(r"(?<=MIXSOLVE_KERNEL\()mixsolve_finish_\w+(?=,)", "mixsolve_finish_float32", text)
     kernels.write_text(re.sub(r"MIXSOLVE_KERNELS\(\w+\)(?=[,}])", "MIXSOLVE_KERNELS(float32)", text))
     if bug is not None:
         path = folder / "csrc" / bug.file

@@ -41,7 +41,7 @@ class EmulatedModule:
         table = self.module.Table(pointer, storage, shape, strides, *belongings)
         for name, size in SMALL.items():
             setattr(table.sizes, name, size)
-        item = (8, 4, 2, 2)[storage]
+        item = mixsolve.table.Storage(storage).itemsize
         reach = [step * (length - 1) for step, length in zip(strides, shape, strict=True)]
         low, high = (sum(bound(step, 0) for step in reach) for bound in (min, max))
         self.spans = {**getattr(self, "spans", {}), id(table): (pointer + low, high - low + item)}
@@ -236,6 +236,23 @@ def test_solvers_run_unchanged_on_a_device(temperature, solver, on_device):
 def test_zero_one_losses_are_solved_there_without_compression(on_device):
     losses = (draw(3, 10, 6, seed=1) < 0.4).astype(np.float32)
     assert_certificate(fit_mixture(Dlpack(losses)), losses)
+
+
+@pytest.mark.parametrize("exporter", EXPORTERS.values(), ids=EXPORTERS)
+@pytest.mark.parametrize("dtype", [np.uint8, np.bool_])
+def test_bytes_are_read_there_with_a_scale_and_an_offset(dtype, exporter, on_device):
+    losses = (draw(4, 8, 9, seed=2) * 200).astype(np.uint8) if dtype is np.uint8 else draw(4, 8, 9) < 0.5
+    exact = 0.01 * losses - 2
+    table = LossTable(exporter(losses), scale=0.01, offset=-2.0)
+    assert (table.storage, table.nbytes) == (mixsolve.table.Storage.UINT8, losses.size)
+    np.testing.assert_allclose(table.rows([3, 0], [8, 1]), exact[:, [3, 0], [8, 1]].T, rtol=1e-15)
+    for temperature in (0.0, 0.05):
+        result = fit_mixture(table, temperature=temperature)
+        assert_certificate(result, exact)
+        assert verify(result, LossTable(losses, scale=0.01, offset=-2.0))
+    assert_certificate(fit_mixture(exporter(losses)), losses.astype(float))
+    with pytest.raises(ValueError, match="scale 1 and offset 0"):
+        LossTable(exporter(losses), scale=-1.0)
 
 
 def test_losses_that_are_not_finite_are_named(on_device):

@@ -12,7 +12,7 @@ import pytest
 
 from mixsolve import LossTable, worst_case
 from mixsolve.passes import run_pass
-from tests.cuda.small_cases import SMALL, small_cases
+from tests.cuda.small_cases import SMALL, check_bytes, small_cases
 from tests.loss_gradient_checks import check_loss_gradient
 from tests.pass_cases import KINDS, LAYOUTS, STORAGES, case, draw_prior, draw_temperatures
 from tests.pass_checks import check, check_sums
@@ -45,6 +45,16 @@ def test_plain_passes_agree_with_the_specification(layout, storage, emulate):
             asked = case(losses, rng.dirichlet(np.ones(shape[0]), 3), [0.01, 0.3, 1e4])
             check_sums(asked)
             check_sums(asked, float64_scores=True)
+
+
+@pytest.mark.parametrize(
+    "layout", ["contiguous", "every third sample", "attacks cut out", "samples backwards"]
+)
+def test_bytes_with_scale_and_offset_agree_with_the_specification(layout, emulate):
+    for sizes in (SMALL, {}):
+        emulate(**sizes)
+        for shape in ((3, 20, 8), (2, 7, 33), (5, 3, 300), (40, 2, 36), (70, 2, 100)):
+            check_bytes(shape, LAYOUTS[layout])
 
 
 @pytest.mark.parametrize("storage", STORAGES)

@@ -12,7 +12,7 @@ from mixsolve.passes import run_pass
 from tests.cuda.build import Unavailable, ptx
 from tests.cuda.emulated import native
 from tests.cuda.ptx import Interpreter
-from tests.cuda.small_cases import SMALL, small_cases
+from tests.cuda.small_cases import SMALL, check_bytes, small_cases
 from tests.loss_gradient_checks import check_loss_gradient
 from tests.pass_cases import STORAGES, case, draw_prior, draw_temperatures
 from tests.pass_checks import check, check_sums
@@ -89,6 +89,13 @@ def test_plain_passes_and_derivatives_by_the_losses(architecture, storage, inter
         check_sums(asked)
         check_sums(asked, float64_scores=True)
         check_loss_gradient(asked)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_bytes_with_scale_and_offset_agree_with_the_specification(architecture, interpret):
+    interpret(architecture, **SMALL)
+    for shape in ((3, 9, 8), (2, 1, 200)):
+        check_bytes(shape)
 
 
 @pytest.mark.parametrize("storage", ["float32", "bfloat16"])

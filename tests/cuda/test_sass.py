@@ -10,7 +10,7 @@ from tests.cuda.sass import ARCHITECTURES, kernels, registers
 
 pytestmark = pytest.mark.large
 
-TYPES = ("float64", "float32", "float16", "bfloat16")
+TYPES = ("float64", "float32", "float16", "bfloat16", "uint8")
 
 THREADS = 256
 REGISTERS = 65536  # of one multiprocessor, on every architecture
@@ -26,9 +26,9 @@ def sass(request):
         pytest.skip(f"what ptxas makes is not tested: {reason}")
 
 
-def wide_loads(block):
-    """Loads of 16 bytes from the table before anything else can happen."""
-    return sum(i.opcode.startswith("LDG") and ".128" in i.opcode for i in block)
+def wide_loads(block, n_bytes):
+    """Loads of so many bytes from the table before anything else can happen."""
+    return sum(i.opcode.startswith("LDG") and f".{8 * n_bytes}" in i.opcode for i in block)
 
 
 def wide_scores(block):
@@ -59,14 +59,15 @@ def test_warps_need_no_provision_for_missing_lanes(storage, sass):
 
 @pytest.mark.parametrize("storage", TYPES)
 def test_loads_are_wide_and_many_are_under_way(storage, sass):
-    """Eight loads of 16 bytes a thread, issued before the first of them is waited for, wherever rows are aligned."""
+    """Eight loads of 16 bytes a thread (8 of bytes), issued before the first is waited for, where rows are aligned."""
+    n_bytes = 8 if storage == "uint8" else 16
     for kernel in (f"mixsolve_plain_{storage}", f"mixsolve_pass_{storage}"):
-        most = max(map(wide_loads, sass[kernel]))
+        most = max(wide_loads(block, n_bytes) for block in sass[kernel])
         assert most == 8
-        assert most * 16 * THREADS * LEAST_BLOCKS >= LEAST_BYTES_IN_FLIGHT
+        assert most * n_bytes * THREADS * LEAST_BLOCKS >= LEAST_BYTES_IN_FLIGHT
 
 
-@pytest.mark.parametrize("storage", ["float32", "float16", "bfloat16"])
+@pytest.mark.parametrize("storage", ["float32", "float16", "bfloat16", "uint8"])
 def test_an_attack_costs_one_exponential(storage, sass):
     """Four exponentials for each 16 bytes of scores in the loop over the attacks of short samples, and no more."""
     blocks = sass[f"mixsolve_plain_{storage}"]

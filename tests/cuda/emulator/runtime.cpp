@@ -56,6 +56,7 @@ void upload(void* to, const void* from, size_t bytes, const Stream&) {
 }
 void download(void* to, const void* from, size_t bytes, const Stream&) { std::memcpy(to, from, bytes); }
 void finish(const Stream&) {}
+void refuse_capture(const Stream&) {}
 
 void launch(const Kernel& kernel, int64_t blocks, size_t shared_bytes, const Stream&, const void* arguments) {
     if (blocks < 1 || blocks > 2147483647 || shared_bytes > 64 * 1024) {
