@@ -204,6 +204,40 @@ def newton_tables(rows: Rows) -> str:
     )
 
 
+def size_tables(streaming: Rows) -> str:
+    """A file that is read in order, and tables with a compact copy beside them."""
+    proxy = Rows("bench_proxy")
+    [name] = streaming.by_name
+    file = [
+        ["reads of the file to a certified relative 1e-06 (at most 10)", streaming.figure(name, "passes", 0)],
+        ["bytes resident at most (at most 2e9)", streaming.figure(name, "resident_bytes", 0)],
+        [
+            "seconds a pass to reading the file (at most 1.2)",
+            streaming.figure(name, "ratio_to_reading/median", 2),
+        ],
+        ["reading the file, GB/s", streaming.figure(name, "read_gb_per_s/median", 1)],
+        ["the whole solve, s", streaming.figure(name, "seconds", 1)],
+    ]
+    copies = [
+        [
+            row.replace("/t=0", ""),
+            proxy.figure(row, "full_precision_share", 3),
+            proxy.figure(row, "bytes_share", 2),
+            proxy.figure(row, "ratio_to_plain/median", 2),
+        ]
+        for row in proxy.by_name
+    ]
+    return "\n\n".join(
+        [
+            f"**A float32 file of {streaming.by_name[name]['bytes'] / 1e9:.0f} GB, solved as it is read** "
+            f"({streaming.origin()}; reading and passes find the file in the same state of the page cache).",
+            table(["", "measured"], file),
+            f"**A uint8 copy as `proxy`, to the same solve without one** ({proxy.origin()}; losses in memory).",
+            table(["game", "bytes in full precision", "bytes, the copy's included", "seconds"], copies),
+        ]
+    )
+
+
 def neural_table(rows: Rows) -> str:
     """Steps on mixtures, the weight phase, and training beside one model."""
     lines = [
@@ -244,6 +278,7 @@ def main() -> int:
             ("bench_solvers", solver_table),
             ("bench_row_generation", row_generation_table),
             ("bench_newton", newton_tables),
+            ("bench_streaming", size_tables),
             ("bench_neural", neural_table),
         )
     ]

@@ -16,7 +16,7 @@ import numpy as np
 
 from mixsolve import _native
 from mixsolve.inputs import real_array
-from mixsolve.reduction import ALONE, combined_sum
+from mixsolve.reduction import ALONE, combined_largest, combined_sum
 from mixsolve.row_game import RowGame
 from mixsolve.simplex import project_to_simplex
 
@@ -31,6 +31,9 @@ HIGHS_ACCURACY = 1e-11
 """Gaps of a stalled interior point up to this part of the largest loss are not tried again by HiGHS."""
 
 HIGHS_OPTIONS = {"primal_feasibility_tolerance": 1e-10, "dual_feasibility_tolerance": 1e-10}
+
+GATHERED_BYTES = 1 << 26
+"""The rows of a core that several processes hold go to one of them, for HiGHS, up to this size."""
 
 SHARE_TOLERANCE = 1e-9
 """How far from 1 the sum of the shares may be."""
@@ -114,8 +117,9 @@ def solve_core(
     -----
     A primal-dual interior point with a Newton system of n_classifiers unknowns (``csrc/master.h``): 10 to 25
     iterations of about ``n_rows * n_classifiers**2`` operations. Identical rows of a sample are dropped first.
-    Where it stalls above the gap, HiGHS is asked, and the better half of each answer is kept; not with several
-    processes. These add up L x L matrices, vectors of L numbers and step lengths in every iteration, nothing else.
+    Where it stalls above the gap, HiGHS is asked, and the better half of each answer is kept. Several processes add up
+    L x L matrices, vectors of L numbers and step lengths in every iteration, nothing else; where they stall, the first
+    one asks HiGHS about the rows of all, if these are at most `GATHERED_BYTES`.
     """
     core = _checked(rows, offsets, share, gap, threads, iteration_limit, reducer)
     combine = reducer.combine if reducer.size > 1 else None
@@ -123,11 +127,12 @@ def solve_core(
         core.rows, core.offsets, core.share, gap, iteration_limit, threads or 0, cancel, combine
     )
     solution = CoreSolution(weights, duals, value, lower, iterations, tuple(CoreStatus)[status])
-    if solution.status is not CoreStatus.STALLED or reducer.size > 1:
+    if solution.status is not CoreStatus.STALLED:
         return solution
-    if solution.gap <= HIGHS_ACCURACY * float(abs(core.rows).max()):
+    if solution.gap <= HIGHS_ACCURACY * combined_largest(reducer, abs(core.rows).max(initial=0.0)):
         return solution
-    return _better_of(solution, _by_highs(core, gap, cancel), gap)
+    other = _by_highs(core, gap, cancel) if reducer.size == 1 else _by_highs_together(core, gap, reducer)
+    return solution if other is None else _better_of(solution, other, gap)
 
 
 def _better_of(solution: CoreSolution, other: CoreSolution, gap: float) -> CoreSolution:
@@ -178,6 +183,42 @@ def _by_highs(core: RowGame, gap: float, cancel: _native.CancelToken | None) -> 
     if cancelled:
         status = CoreStatus.CANCELLED
     return CoreSolution(weights, duals, value, lower, iterations, status)
+
+
+def _by_highs_together(core: RowGame, gap: float, reducer: Reducer) -> CoreSolution | None:
+    """The answer of the first process to the game of all of them; None where that is too large to be sent."""
+    n_rows, n_classifiers = core.rows.shape
+    ends = np.cumsum(_of_all(np.array([float(n_rows), float(core.share.size)]), reducer), axis=0).astype(int)
+    total, n_samples = ends[-1].tolist()
+    if 8 * total * n_classifiers > GATHERED_BYTES:
+        return None
+    own, samples = (
+        slice(end - n, end) for end, n in zip(ends[reducer.rank], (n_rows, core.share.size), strict=True)
+    )
+    rows, share, sizes = np.zeros((total, n_classifiers)), np.zeros(n_samples), np.zeros(n_samples)
+    rows[own], share[samples], sizes[samples] = core.rows, core.share, np.diff(core.offsets)
+    gathered = reducer.combine(np.concatenate([rows.ravel(), share, sizes]))
+    answer = np.zeros(n_classifiers + total + 4)
+    if reducer.rank == 0:
+        rows, share, sizes = np.split(gathered, [rows.size, rows.size + n_samples])
+        offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+        found = _by_highs(RowGame(rows.reshape(-1, n_classifiers), offsets, share), gap, None)
+        status = tuple(CoreStatus).index(found.status)
+        bounds = (found.value, found.lower_bound, found.iterations, status)
+        answer = np.concatenate([found.weights, found.duals, bounds])
+    answer = reducer.combine(answer)
+    value, lower, iterations, status = answer[n_classifiers + total :].tolist()
+    duals = answer[n_classifiers : n_classifiers + total][own]
+    return CoreSolution(
+        answer[:n_classifiers], duals, value, lower, round(iterations), tuple(CoreStatus)[round(status)]
+    )
+
+
+def _of_all(own: NDArray[np.float64], reducer: Reducer) -> NDArray[np.float64]:
+    """The numbers of every process, (size, n)."""
+    numbers = np.zeros((reducer.size, own.size))
+    numbers[reducer.rank] = own
+    return reducer.combine(numbers.ravel()).reshape(numbers.shape)
 
 
 def _checked(

@@ -9,6 +9,7 @@ import os
 import shutil
 import sys
 import time
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 
@@ -16,7 +17,7 @@ import numpy as np
 import torch
 import torch.distributed as torch_distributed
 
-from mixsolve import Fista, LossTable, Newton, RowGeneration, fit_mixture
+from mixsolve import Fista, LossTable, Newton, RowGeneration, _native, fit_mixture, master
 from mixsolve.chunks import Shard
 from mixsolve.distributed import GroupReducer
 from mixsolve.solvers.chunked_source import ChunkedSource
@@ -80,6 +81,33 @@ def large_core(rank, size, folder):
     losses = np.random.default_rng(rank).random((4, 6000, 5))
     np.save(Path(folder) / f"large-{rank}.npy", losses)
     return described(fit_mixture(losses, tol=1e-9, group=torch_distributed.group.WORLD))
+
+
+@contextmanager
+def stalling_after(iterations, gathered):
+    """The interior point gives up after some iterations; rows of so many bytes may be gathered."""
+    native, limit = _native.solve_core, master.GATHERED_BYTES
+    statuses = list(master.CoreStatus)
+
+    def stalled(rows, offsets, share, gap, _, *others):
+        *found, status = native(rows, offsets, share, gap, iterations, *others)
+        ended = statuses[status] is master.CoreStatus.ITERATION_LIMIT
+        return (*found, statuses.index(master.CoreStatus.STALLED) if ended else status)
+
+    _native.solve_core, master.GATHERED_BYTES = stalled, gathered
+    try:
+        yield
+    finally:
+        _native.solve_core, master.GATHERED_BYTES = native, limit
+
+
+def stalled_master(rank, size, folder, kind, gathered):
+    """Solves whose interior point never gets far."""
+    losses, weight, _ = part(kind, rank, size)
+    with stalling_after(3, gathered):
+        return described(
+            fit_mixture(losses, sample_weight=weight, tol=1e-6, group=torch_distributed.group.WORLD)
+        )
 
 
 def one_pass(rank, size, folder, kind):

@@ -32,6 +32,8 @@ JOBS = {
         *[("solve", "even", solver) for solver in SOLVERS],
         ("one_pass", "even"),
         ("large_core",),
+        ("stalled_master", "even", 1 << 26),
+        ("stalled_master", "even", 0),
         ("ragged_with_priors", 0.0),
         ("ragged_with_priors", 0.3),
         ("streamed",),
@@ -42,6 +44,7 @@ JOBS = {
     ],
     4: [
         *[("solve", kind, solver) for kind in ("uneven", "one empty") for solver in SOLVERS],
+        ("stalled_master", "one empty", 1 << 26),
         ("one_pass", "uneven"),
         ("one_pass", "one empty"),
     ],
@@ -158,6 +161,27 @@ def test_a_large_core_stays_sharded(groups):
     assert answers[0]["communicated"]["master"] < losses.nbytes / 10
     mixed = [strategy_from_dict(answer["attack"]) for answer in answers]
     assert all(attack.sample.size <= 6000 + 4 for attack in mixed)
+
+
+@pytest.mark.parametrize(("size", "kind"), [(2, "even"), (4, "one empty")])
+def test_a_master_that_stalls_is_solved_by_highs_on_one_process(size, kind, groups):
+    losses, weight = whole_game()
+    _, answers = groups(size, "stalled_master", kind, 1 << 26)
+    assert all(shared(answer) == shared(answers[0]) for answer in answers)
+    assert answers[0]["status"] == "OPTIMAL"
+    assert answers[0]["passes"] <= 12
+    found = Together(answers, 0.0, cuts(kind, size, losses.shape[1]))
+    assert_certificate(found, losses, sample_weight=weight, tol=1e-6)
+
+
+def test_a_master_that_stalls_and_is_too_large_to_gather_still_ends_with_a_certificate(groups):
+    """The level bundle method goes on from there: more passes, the same promise."""
+    losses, weight = whole_game()
+    _, answers = groups(2, "stalled_master", "even", 0)
+    assert all(shared(answer) == shared(answers[0]) for answer in answers)
+    found = Together(answers, 0.0, cuts("even", 2, losses.shape[1]))
+    assert_certificate(found, losses, sample_weight=weight)
+    assert found.gap <= 1e-4 * found.value
 
 
 @pytest.mark.parametrize("temperature", [0.0, 0.3])

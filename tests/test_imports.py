@@ -46,7 +46,7 @@ LAYERS = (
     ("comparison", "path"),
     ("attacks", "plots", "torch_ops"),
     ("neural",),
-    ("demo", "cli", "group_fit", "neural_cli", "progress_bar"),
+    ("demo", "cli", "fit_cli", "group_fit", "neural_cli", "progress_bar"),
     ("__main__",),
 )
 LAYER = {part: level for level, parts in enumerate(LAYERS) for part in parts}

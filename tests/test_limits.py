@@ -130,6 +130,10 @@ def test_the_history_only_improves_and_never_lies(setting, losses):
     assert seconds[-1] <= result.seconds
 
 
+def test_a_time_limit_that_never_comes(losses):
+    assert fit_mixture(losses, time_limit=np.inf).status is Status.OPTIMAL
+
+
 def test_an_error_in_the_callback_is_the_callers():
     def callback(progress):
         raise RuntimeError("mine")

@@ -97,7 +97,7 @@ class DriverDesk:
         if left is None or not self._certificate.has_candidate:
             yield cancel
             return
-        timer = threading.Timer(left, cancel.cancel)
+        timer = threading.Timer(min(left, threading.TIMEOUT_MAX), cancel.cancel)
         timer.daemon = True
         timer.start()
         try:
