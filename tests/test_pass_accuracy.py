@@ -126,6 +126,24 @@ def test_they_are_where_many_numbers_are_equal(n_attacks, level, isas):
             assert_as_careful_as_numpy(isas, losses, weights, level, few_ulp=2 * FEW_ULP)
 
 
+@pytest.mark.parametrize("order", ["rising", "falling", "a peak at the end", "each sample its own"])
+@pytest.mark.parametrize("n_classifiers", [1, 2, 4, 6, 7, 10, 12])
+def test_they_are_wherever_the_largest_score_stands(n_classifiers, order, isas):
+    """A pass that meets the scores in turn has to change its shift, now and then or all the time."""
+    rng = np.random.default_rng(4)
+    for n_attacks in (192, 500, 513, 1500):
+        losses = rng.random((n_classifiers, 70, n_attacks)).astype(np.float32)
+        if order == "a peak at the end":
+            losses[:, ::3, -1] += 5
+        elif order == "each sample its own":
+            losses[:, 40:] *= 1e-3
+        else:
+            losses = np.sort(losses, axis=2)[:, :, :: 1 if order == "rising" else -1].copy()
+        for level in (1e-4, 1e-2, 0.05, 1.0, 30.0):
+            weights = rng.dirichlet(np.ones(n_classifiers))
+            assert_as_careful_as_numpy(isas, losses, weights, level * np.abs(losses).max())
+
+
 @pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize("storage", STORAGES)
 def test_float64_scores_are_exact_to_1e_14_of_the_scale(storage, level, isas):

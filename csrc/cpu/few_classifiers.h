@@ -3,6 +3,7 @@
 
 #include "best_rows.h"
 #include "fused_hessian.h"
+#include "fused_once.h"
 #include "fused_queries.h"
 #include "fused_short.h"
 
@@ -153,6 +154,16 @@ struct FewClassifiers {
         }
         for (int i = 0; i < n_queries; ++i) soften<Planes, 1>(rows, any, queries + i, first, last);
     }
+    template <int Planes>
+    static void soften_alone(const Rows<Score, Stored>& rows, const Segments<Score>& query, const Score* weights,
+                             int first, int last, Vec<Score>* total, double* gradient) {
+        if constexpr (FusedOnce<Score, Stored, Planes>::kFits && kIsUsual) {
+            if (query.block.n_rows >= FusedOnce<Score, Stored, Planes>::kFewestRows * query.block.n_segments) {
+                return FusedOnce<Score, Stored, Planes>{rows, query, weights}.soften(first, last, total, gradient);
+            }
+        }
+        Fused<Score, Stored, Planes>{rows, query, weights}.soften(first, last, total, gradient);
+    }
     template <int Planes, int Queries>
     static void soften(const Rows<Score, Stored>& rows, const Segments<Score>& any, const int64_t* queries, int first,
                        int last) {
@@ -161,8 +172,7 @@ struct FewClassifiers {
         if constexpr (Queries == 1) {
             const int64_t q = queries[0] * Planes;
             const Segments<Score> query = any.of(queries[0], 0, buffer<Score>(work.probabilities, 0));
-            Fused<Score, Stored, Planes>{rows, query, weights<Score>(work) + q}.soften(first, last, all_totals + q,
-                                                                                       work.gradient + q);
+            soften_alone<Planes>(rows, query, weights<Score>(work) + q, first, last, all_totals + q, work.gradient + q);
             query.values_from_masses(first, last);
         } else {
             static_assert(Queries <= kQueryGroup, "each query has a place for its numbers");

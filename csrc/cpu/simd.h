@@ -81,6 +81,22 @@ template <class T>
 MIXSOLVE_INLINE void store(T* to, Vec<T> x) {
     __builtin_memcpy(to, &x, sizeof x);
 }
+// Read from memory once, here, however many registers that takes.
+template <class T>
+MIXSOLVE_INLINE Vec<T> in_register(Vec<T> x) {
+#if defined(__AVX512F__)
+    asm("" : "+v"(x));
+#elif defined(__SSE2__)
+    asm("" : "+x"(x));
+#endif
+    return x;
+}
+// To be read from memory whenever it is needed, in place of taking up registers.
+template <class T>
+MIXSOLVE_INLINE const T* anew(const T* from) {
+    asm volatile("" : "+r"(from));
+    return from;
+}
 template <class T>
 MIXSOLVE_INLINE Vec<T> lane_index() {
     Vec<T> x;
