@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from benchmarks import (
+    bench_compact,
     bench_neural,
     bench_newton,
     bench_pass,
@@ -211,6 +212,14 @@ def test_pass_benchmark_at_toy_size(tmp_path):
     assert {"reading", "queries/float32/10x20", "speedup/worst/float16/10x20", "peers/float32/10x20"} <= names
     assert json.loads(report.write(tmp_path / "rows.json").read_text())["rows"] == report.rows
     assert report.bars_table().endswith("bars hold")
+
+
+def test_bench_compact_on_toy_sizes():
+    settings = bench_compact.Settings(n_bytes=TOY_BYTES, rounds=2, attacks=(40,))
+    report = bench_compact.run(settings, allow_dirty=True)
+    names = {f"{name}/{kind}/10x40" for name in ("smoothed", "worst_case") for kind in ("uint8", "bits")}
+    assert {row["name"] for row in report.rows} == names
+    assert {row["storage"] for row in report.rows} == {"uint8", "bits16"}
 
 
 def test_pass_at_toy_size_under_pytest_benchmark(benchmark):

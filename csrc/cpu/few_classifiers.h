@@ -6,6 +6,7 @@
 #include "fused_once.h"
 #include "fused_queries.h"
 #include "fused_short.h"
+#include "set_sweep.h"
 
 namespace mixsolve {
 namespace MIXSOLVE_ISA {
@@ -157,6 +158,10 @@ struct FewClassifiers {
     template <int Planes>
     static void soften_alone(const Rows<Score, Stored>& rows, const Segments<Score>& query, const Score* weights,
                              int first, int last, Vec<Score>* total, double* gradient) {
+        if constexpr (SubsetSums<Score, Stored, Planes>::kAreThere) {
+            const SetSweep<Planes> sweep{rows, query};
+            if (sweep.suits()) return sweep.soften(first, last, total, gradient);
+        }
         if constexpr (FusedOnce<Score, Stored, Planes>::kFits && kIsUsual) {
             if (query.block.n_rows >= FusedOnce<Score, Stored, Planes>::kFewestRows * query.block.n_segments) {
                 return FusedOnce<Score, Stored, Planes>{rows, query, weights}.soften(first, last, total, gradient);

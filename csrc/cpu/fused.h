@@ -4,6 +4,7 @@
 
 #include "rows.h"
 #include "segments.h"
+#include "subset_sums.h"
 
 namespace mixsolve {
 namespace MIXSOLVE_ISA {
@@ -28,6 +29,7 @@ struct Fused {
         const char* data;
         int64_t stride;
         Vec<Score> weights[Planes];
+        SubsetSums<Score, Stored, Planes> sums;  // in the place of the weights
 
         MIXSOLVE_INLINE const char* row(int row) const { return data + row * static_cast<int64_t>(sizeof(Stored)); }
         template <bool Whole>
@@ -37,6 +39,8 @@ struct Fused {
         }
         template <bool Whole>
         MIXSOLVE_INLINE Vec<Score> score(const char* from, int count) const {
+            if constexpr (decltype(sums)::kAreThere)
+                return sums.of(reinterpret_cast<const Stored*>(from), Whole ? kWidth : count);
             Vec<Score> sum = at<Whole>(from, 0, count) * weights[0];
             MIXSOLVE_UNROLL
             for (int p = 1; p < Planes; ++p) sum = fma(at<Whole>(from, p, count), weights[p], sum);
@@ -68,6 +72,7 @@ struct Fused {
         found.stride = rows.plane_stride;
         MIXSOLVE_UNROLL
         for (int p = 0; p < Planes; ++p) found.weights[p] = splat(weights[p]);
+        found.sums.fill(query.work.request->weights + query.query * Planes);
         return found;
     }
 
