@@ -10,6 +10,7 @@ import re
 import sys
 from typing import Any
 
+from benchmarks.bench_compact import N_CLASSIFIERS, SPEEDUP
 from benchmarks.bench_neural import SOLVE_LIMIT, STEP_LIMIT
 from benchmarks.bench_newton import HESSIAN_LIMIT, MEDIAN_PASSES, PATH, TEMPERATURES
 from benchmarks.bench_pass import FEW_ATTACKS_LIMIT, HALF_SPEEDUP, PEER_SPEEDUP, QUERIES_LIMIT, READ_LIMITS
@@ -77,7 +78,12 @@ def pass_tables(rows: Rows) -> str:
     names = [f"speedup/smoothed/{storage}/10x500" for storage in ("float16", "bfloat16")]
     half = [rows.figure(name, "speedup_over_float32/median", 2) for name in names]
     size = rows.content["settings"]["n_bytes"] / 2**30
-    speed = rows.figure("smoothed/float32/10x500", "read_gb_per_s/median", 1)
+    speeds = {
+        name: row["read_gb_per_s"]["median"] for name, row in rows.by_name.items() if "read_gb_per_s" in row
+    }
+    slowest, fastest = (
+        rows.figure(find(speeds, key=speeds.__getitem__), "read_gb_per_s/median", 1) for find in (min, max)
+    )
     shared = [(count, m) for count in PEER_SPEEDUP for m in ATTACKS]
     peers = [
         [
@@ -91,7 +97,9 @@ def pass_tables(rows: Rows) -> str:
     return "\n\n".join(
         [
             f"**One pass over a float32 table of {size:g} GiB, divided by the fastest reading of the same memory** "
-            f"({rows.origin()}; reading runs at {speed} GB/s). `smoothed` is value and gradient.",
+            f"({rows.origin()}). `smoothed` is value and gradient. This shared machine's memory changes between two "
+            f"speeds: within the run, reading ran at {slowest} to {fastest} GB/s, and the faster it runs, the higher "
+            "a ratio is.",
             table(header, lines),
             f"8 attacks, 10 classifiers (at most {FEW_ATTACKS_LIMIT:g}): {few[0]} and {few[1]}. Four queries in one "
             f"pass to one (10 classifiers, 500 attacks, at most {QUERIES_LIMIT:g}): {four}. "
@@ -238,6 +246,36 @@ def size_tables(streaming: Rows) -> str:
     )
 
 
+def compact_table(rows: Rows) -> str:
+    """Bytes and bits against float32 of the same shape."""
+    lines = []
+    for kind, bars in SPEEDUP.items():
+        for function, limit in bars.items():
+            names = [f"{function}/{kind}/{N_CLASSIFIERS}x{m}" for m in rows.content["settings"]["attacks"]]
+            lines.append(
+                [
+                    f"{kind}, {function.replace('_', ' ')} (at least {limit:g})",
+                    *(rows.figure(name, "speedup_over_float32/median", 1) for name in names),
+                    *(rows.figure(name, "ratio_to_reading/median", 2) for name in names),
+                ]
+            )
+    header = [
+        "storage",
+        *(
+            f"{what}, {m:,} attacks"
+            for what in ("speed-up", "to reading")
+            for m in rows.content["settings"]["attacks"]
+        ),
+    ]
+    return "\n\n".join(
+        [
+            f"**Losses of one byte and of one bit, {N_CLASSIFIERS} classifiers: speed-up over the float32 pass, and "
+            f"time to that of reading their bytes** ({rows.origin()}).",
+            table(header, lines),
+        ]
+    )
+
+
 def neural_table(rows: Rows) -> str:
     """Steps on mixtures, the weight phase, and training beside one model."""
     lines = [
@@ -275,6 +313,7 @@ def main() -> int:
         make(Rows(name))
         for name, make in (
             ("bench_pass", pass_tables),
+            ("bench_compact", compact_table),
             ("bench_solvers", solver_table),
             ("bench_row_generation", row_generation_table),
             ("bench_newton", newton_tables),
