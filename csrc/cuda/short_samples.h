@@ -13,6 +13,7 @@ namespace cuda {
 template <class Score, class Stored, Kind kKind>
 struct ShortSamples {
     static constexpr bool kPlain = kKind == Kind::kPlain;
+    static constexpr int kMostFours = sizeof(Score) == 8 ? 2 : 4;  // that a thread's registers hold
 
     Tile<Score, Stored>& tile;
     const PassArguments& asked;
@@ -125,12 +126,12 @@ struct ShortSamples {
             if (!one_level) level = level_of(query, sample);
             const Score largest = wants_best ? largest_score(here) : Score(0);
             const int best = wants_best ? best_attack(here, largest) : 0;
-            const Score found = worst_case                     ? choose(here, best, largest, share)
-                                : !kPlain && asked.table.prior ? soften<true, 1>(query, level, here, share)
-                                : asked.tile.fours == 0        ? soften<false, 1>(query, level, here, share)
-                                : asked.tile.fours <= 2        ? soften_few<2>(query, level, here, share)
-                                : asked.tile.fours <= 4        ? soften_few<4>(query, level, here, share)
-                                                               : soften<false, 4>(query, level, here, share);
+            const Score found = worst_case                       ? choose(here, best, largest, share)
+                                : !kPlain && asked.table.prior   ? soften<true, 1>(query, level, here, share)
+                                : asked.tile.fours == 0          ? soften<false, 1>(query, level, here, share)
+                                : asked.tile.fours <= 2          ? soften_few<2>(query, level, here, share)
+                                : asked.tile.fours <= kMostFours ? soften_few<kMostFours>(query, level, here, share)
+                                                                 : soften<false, 4>(query, level, here, share);
             if (!mine) continue;  // the exchanges are behind us
             if (!kPlain) hand_out(query, at, here, best, found);
             value += share * found;
