@@ -12,7 +12,7 @@ from mixsolve.fit import solve_game
 from mixsolve.inputs import check_integer, check_threads, real_array
 from mixsolve.passes import PassAnswer
 from mixsolve.results import MixtureResult, Status
-from mixsolve.simplex import check_simplex
+from mixsolve.simplex import check_simplex, project_to_simplex
 from mixsolve.solvers.journal import Journal
 from mixsolve.solvers.limits import Limits
 from mixsolve.solvers.source import TableSource, Visitor
@@ -42,8 +42,8 @@ def fit_path(
 ) -> list[MixtureResult]:
     """Find the optimal mixture at each of several temperatures, from the highest down.
 
-    Each solve starts from the mixture before, and the last reads of a solve answer the first question of the next
-    along with its own: together they read the table less often than solves on their own.
+    Each solve starts from where the line through the two mixtures before leads, and the last reads of a solve answer
+    the first question of the next along with its own: together they read the table less often than solves on their own.
 
     Parameters
     ----------
@@ -95,21 +95,21 @@ def fit_path(
     point = check_simplex(np.full(n, 1 / n) if start is None else start, n)
     results: list[MixtureResult] = []
     for level, following in zip(levels, [*levels[1:], 0.0], strict=True):
-        source.turn_to(level, following)
+        source.turn_to(level, following, results[-1] if results else None)
         journal = Journal(table.n_rows, False, None)
         result = solve_game(source, None, level, limits, journal, point, seed=seed, threads=threads)
         results.append(result)
         if result.status is Status.INTERRUPTED:
             break
-        point = result.weights
+        point = source.lead(result.weights)
     return results
 
 
 class PathSource(TableSource):
     """A table that is asked for one temperature after the other, and answers for the next along with this one.
 
-    Where a Hessian is asked for in float64 and the step may be the last, the query is answered at the following
-    temperature too. The solve there begins with the query that became the solution, and is answered without a read.
+    Where a Hessian is asked for in float64 and the step may be the last, the point that the next solve would start
+    from is answered at its temperature too. That solve's first query is then answered without a read.
     """
 
     def __init__(self, table: LossTable, threads: int | None, limits: Limits) -> None:
@@ -119,12 +119,21 @@ class PathSource(TableSource):
         self._known: dict[bytes, PassAnswer] = {}
         """What was answered ahead at the temperature of this solve, by the bytes of the weights."""
         self._ahead: dict[bytes, PassAnswer] = {}
-        self._following = 0.0
+        self._level = self._following = 0.0
+        self._before: MixtureResult | None = None
 
-    def turn_to(self, level: float, following: float) -> None:
-        """Begin the solve at `level`; nothing can be answered ahead where `following` is 0."""
+    def turn_to(self, level: float, following: float, before: MixtureResult | None) -> None:
+        """Begin the solve at `level`, after that of `before`; nothing is answered ahead where `following` is 0."""
         self._known = self._ahead if level == self._following else {}
-        self._ahead, self._following, self._near = {}, following, False
+        self._ahead, self._near = {}, False
+        self._level, self._following, self._before = level, following, before
+
+    def lead(self, weights: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Where the line through the solution before and this one is at the following temperature."""
+        if self._before is None:
+            return weights
+        far = (self._level - self._following) / (float(self._before.temperature) - self._level)
+        return project_to_simplex(weights + far * (weights - self._before.weights))
 
     def answer(
         self,
@@ -146,7 +155,7 @@ class PathSource(TableSource):
             hessians > 0 and self._following > 0 and self._near and (float64_scores or self.always_float64)
         )
         if ahead:
-            weights = np.insert(weights, hessians, first, axis=0)
+            weights = np.insert(weights, hessians, self.lead(first), axis=0)
             temperature = np.insert(temperature, hessians, self._following)
         found, slack = super().answer(
             weights,
@@ -158,20 +167,23 @@ class PathSource(TableSource):
             cancel=cancel,
         )
         if ahead:
-            assert found.hessian is not None
-            one = slice(hessians, hessians + 1)
-            kept = PassAnswer(
-                found.value[one], found.gradient[one], None, None, None, 0, found.hessian[one].copy()
-            )
-            self._ahead[first.tobytes()] = kept
-            found = replace(
-                found,
-                value=np.delete(found.value, hessians),
-                gradient=np.delete(found.gradient, hessians, axis=0),
-                hessian=found.hessian[:hessians],
-            )
+            found = self._put_by(weights[hessians], found, hessians)
         self._near = hessians > 0 and self._is_near(first, found)
         return found, slack
+
+    def _put_by(self, weights: NDArray[np.float64], found: PassAnswer, query: int) -> PassAnswer:
+        """Keep one query of an answer for the next solve; the answer without it."""
+        assert found.hessian is not None
+        one = slice(query, query + 1)
+        self._ahead[weights.tobytes()] = PassAnswer(
+            found.value[one], found.gradient[one], None, None, None, 0, found.hessian[one].copy()
+        )
+        return replace(
+            found,
+            value=np.delete(found.value, query),
+            gradient=np.delete(found.gradient, query, axis=0),
+            hessian=found.hessian[:query],
+        )
 
     def _is_near(self, weights: NDArray[np.float64], answer: PassAnswer) -> bool:
         """Whether a step from here, which about squares the gap in units of the losses, may meet the tolerance."""
