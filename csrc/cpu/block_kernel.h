@@ -3,6 +3,7 @@
 
 #include "few_classifiers.h"
 #include "kernel.h"
+#include "many_planes.h"
 #include "rows.h"
 #include "second_moments.h"
 #include "segments.h"
@@ -43,32 +44,15 @@ struct BlockKernel {
         }
         if (Few::take(samples)) return Few::answer(rows, block, work);
         if (work.request->n_hessians > 0) SecondMoments<Score, Stored>::make_room(block.n_rows, work);
-        for (int64_t first = 0; first < work.request->n_queries; first += kQueryGroup) {
-            if (abandoned(first, work)) return;
-            const int group = group_size(first, work);
-            score_group(rows, first, group, work);
-            const Score* soft[kQueryGroup];
-            double* moment[kQueryGroup];
-            double factor[kQueryGroup];
-            int n_soft = 0;
-            for (int q = 0; q < group; ++q) {
-                const Segments<Score> query{block,
-                                            work,
-                                            first + q,
-                                            buffer<Score>(work.scores, q),
-                                            buffer<Score>(work.probabilities, q),
-                                            q == 0 && first == 0 ? next_block(rows) : NextBlock{}};
-                if (!answer_query(rows, query)) continue;
-                if (first + q < work.request->n_hessians) {
-                    SecondMoments<Score, Stored>{rows, query}.add_block();
-                } else {
-                    soft[n_soft] = query.probability;
-                    factor[n_soft] = block.n_segments == 1 ? static_cast<double>(query.factor()[0]) : 1.0;
-                    moment[n_soft++] = work.gradient + (first + q) * work.table->n_classifiers;
-                }
+        answer_queries(rows, block, work, work.gradient, [&](const Segments<Score>& query, double& factor) {
+            if (!answer_query(rows, query)) return false;
+            if (query.query < work.request->n_hessians) {
+                SecondMoments<Score, Stored>{rows, query}.add_block();
+                return false;
             }
-            add_moments(rows, soft, factor, moment, n_soft);
-        }
+            factor = block.n_segments == 1 ? static_cast<double>(query.factor()[0]) : 1.0;
+            return true;
+        });
     }
 
     // Values and outputs of one query; true when its gradient is a moment of the probabilities.
@@ -97,32 +81,13 @@ struct BlockKernel {
     static void piece(const Block& block, int64_t first_attack, Workspace& work) {
         const Rows<Score, Stored> rows = rows_of(block, work);
         read_prior(block, work);
-        for (int64_t first = 0; first < work.request->n_queries; first += kQueryGroup) {
-            if (abandoned(first, work)) return;
-            const int group = group_size(first, work);
-            score_group(rows, first, group, work);
-            const Score* soft[kQueryGroup];
-            double* moment[kQueryGroup];
-            double factor[kQueryGroup];
-            int n_soft = 0;
-            for (int q = 0; q < group; ++q) {
-                const Segments<Score> query{block,
-                                            work,
-                                            first + q,
-                                            buffer<Score>(work.scores, q),
-                                            buffer<Score>(work.probabilities, q),
-                                            q == 0 && first == 0 ? next_block(rows) : NextBlock{}};
-                const PieceState earlier = work.pieces[first + q];
-                if (!answer_piece(rows, query, first_attack, factor[n_soft])) continue;
-                if (first + q < work.request->n_hessians) {
-                    add_piece_hessian(rows, query, earlier, factor[n_soft]);
-                } else {
-                    soft[n_soft] = query.probability;
-                    moment[n_soft++] = work.piece_moment + (first + q) * work.table->n_classifiers;
-                }
-            }
-            add_moments(rows, soft, factor, moment, n_soft);
-        }
+        answer_queries(rows, block, work, work.piece_moment, [&](const Segments<Score>& query, double& factor) {
+            const PieceState earlier = work.pieces[query.query];
+            if (!answer_piece(rows, query, first_attack, factor)) return false;
+            if (query.query >= work.request->n_hessians) return true;
+            add_piece_hessian(rows, query, earlier, factor);
+            return false;
+        });
     }
 
     static bool answer_piece(const Rows<Score, Stored>& rows, const Segments<Score>& query, int64_t first_attack,
@@ -211,6 +176,33 @@ struct BlockKernel {
 
     // ---- shared by both ---------------------------------------------------------------------------------------
 
+    // Scores, answers and moments of a block's rows, a few queries at a time. `answer(query, factor)` says whether the
+    // gradient is a moment of the probabilities, times `factor`.
+    template <class Answer>
+    static void answer_queries(const Rows<Score, Stored>& rows, const Block& block, Workspace& work, double* gradient,
+                               const Answer& answer) {
+        for (int64_t first = 0; first < work.request->n_queries; first += kQueryGroup) {
+            if (abandoned(first, work)) return;
+            const int group = group_size(first, work);
+            score_group(rows, first, group, work);
+            const Score* soft[kQueryGroup];
+            double* moment[kQueryGroup];
+            double factor[kQueryGroup];
+            int n_soft = 0;
+            for (int q = 0; q < group; ++q) {
+                const Segments<Score> query{block,
+                                            work,
+                                            first + q,
+                                            buffer<Score>(work.scores, q),
+                                            buffer<Score>(work.probabilities, q),
+                                            q == 0 && first == 0 ? next_block(rows, work) : NextBlock{}};
+                if (!answer(query, factor[n_soft])) continue;
+                soft[n_soft] = query.probability;
+                moment[n_soft++] = gradient + (first + q) * rows.n_planes;
+            }
+            add_moments(rows, work, soft, factor, moment, n_soft);
+        }
+    }
     static int group_size(int64_t first, const Workspace& work) {
         const int64_t left = work.request->n_queries - first;
         return static_cast<int>(left < kQueryGroup ? left : kQueryGroup);
@@ -223,9 +215,14 @@ struct BlockKernel {
         return {block.data,           block.plane_stride, block.n_rows, n_planes,
                 block.prefetch_bytes, later_planes,       scores_fetch};
     }
-    static NextBlock next_block(const Rows<Score, Stored>& rows) {
+    static NextBlock next_block(const Rows<Score, Stored>& rows, const Workspace& work) {
+        if (is_many(work)) return many(rows).next_planes();
         return {rows.data + rows.prefetch_bytes, rows.plane_stride, sizeof(Stored),
                 static_cast<int>(rows.later_planes)};
+    }
+    static bool is_many(const Workspace& work) { return takes_many_planes(*work.table, *work.request); }
+    static ManyPlanes<Score, Stored> many(const Rows<Score, Stored>& rows) {
+        return {rows.data, rows.plane_stride, rows.n_rows, rows.n_planes, rows.prefetch_bytes};
     }
     static void read_prior(const Block& block, Workspace& work) {
         if (!block.prior) return;
@@ -244,7 +241,9 @@ struct BlockKernel {
             out[q] = buffer<Score>(work.scores, q);
         }
         bool finite = true;
-        if (group == 4) {
+        if (is_many(work)) {
+            finite = many(rows).scores(work.score_only, query_weights[0], out[0]);
+        } else if (group == 4) {
             finite = rows.template scores<4>(query_weights, out);
         } else {
             if (group >= 2) finite &= rows.template scores<2>(query_weights, out);
@@ -253,9 +252,11 @@ struct BlockKernel {
         work.finite &= finite;
     }
 
-    static void add_moments(const Rows<Score, Stored>& rows, const Score* const* probability, const double* factor,
-                            double* const* moment, int n) {
-        if (n == 4) {
+    static void add_moments(const Rows<Score, Stored>& rows, const Workspace& work, const Score* const* probability,
+                            const double* factor, double* const* moment, int n) {
+        if (n == 1 && is_many(work)) {
+            many(rows).moments(probability[0], factor[0], moment[0]);
+        } else if (n == 4) {
             rows.template moments<4>(probability, factor, moment);
         } else {
             if (n >= 2) rows.template moments<2>(probability, factor, moment);

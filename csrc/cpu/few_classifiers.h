@@ -4,7 +4,6 @@
 #include "best_rows.h"
 #include "fused_hessian.h"
 #include "fused_once.h"
-#include "fused_queries.h"
 #include "fused_short.h"
 #include "set_sweep.h"
 
@@ -20,7 +19,6 @@ struct FewClassifiers {
     static_assert(kRangeRows % (kRunVectors * kWidth) == 0, "the runs of a range are those of the block");
     // Passes with float64 scores are few: they do without some of the loops, which take long to compile.
     static constexpr bool kIsUsual = sizeof(Score) == 4;
-    static constexpr bool kHasGroups = kIsUsual && !kIsSet<Stored>;  // sets are loaded once whatever is asked
     static constexpr bool kHasHessians = kIsUsual && sizeof(Stored) == 4;
     static constexpr bool kIsFused = kIsSet<Stored> ? kIsUsual && sizeof(Stored) == 2 : kIsUsual || sizeof(Stored) >= 4;
     static constexpr int kFusedPlanes = kIsFused ? kMostFusedPlanes : 0;
@@ -66,22 +64,20 @@ struct FewClassifiers {
         const int64_t n_queries = work.request->n_queries;
         const bool best = work.answer->best_attack || work.answer->best_row;
         const Segments<Score> any{block, work, 0, nullptr, nullptr, {}};
-        int64_t n_soft = 0, n_curved = 0;
+        int64_t n_soft = 0, n_plain = 0;
         for (int64_t q = 0; q < n_queries; ++q) {
-            const bool soft = any.of(q).temperature(0) > 0, curved = soft && q < work.request->n_hessians;
-            n_soft += soft && !curved;
-            n_curved += curved;
+            const bool soft = any.of(q).temperature(0) > 0;
+            n_soft += soft;
+            n_plain += soft && q >= work.request->n_hessians;
         }
-        const int64_t together = kHasGroups ? n_soft / kQueryGroup : 0;
-        const int64_t n_loops =
-            (best ? n_queries : n_queries - n_soft - n_curved) + n_soft + n_curved - together * (kQueryGroup - 1);
+        const int64_t n_loops = best ? n_queries + n_soft : n_queries;
         const int n = block.n_segments;
         const int range = n_loops == 1 ? n : kRangeRows * n > block.n_rows ? kRangeRows * n / block.n_rows : 1;
         Vec<Score>* totals = static_cast<Vec<Score>*>(work.totals);
         for (int64_t i = 0; i < n_queries * Planes; ++i) totals[i] = splat(Score(0));
         for (int first = 0; first < n; first += range) {
             const int last = first + range < n ? first + range : n;
-            int64_t soft[kQueryGroup], waiting = 0, left = n_soft;
+            int64_t loop = 0;
             for (int64_t q = 0; q < n_queries; ++q) {
                 if (abandoned(q, work)) return;
                 const Segments<Score> query = any.of(q);
@@ -98,13 +94,8 @@ struct FewClassifiers {
                 }
                 if (q < work.request->n_hessians) {
                     soften_with_hessian<Planes>(rows, any, q, first, last);
-                    continue;
-                }
-                soft[waiting++] = q;
-                if (waiting == kQueryGroup || waiting == left) {
-                    left -= waiting;
-                    soften_together<Planes>(rows, any, soft, static_cast<int>(waiting), first, last);
-                    waiting = 0;
+                } else {
+                    soften<Planes>(rows, any, q, Turn::of(loop++, n_plain), first, last);
                 }
             }
         }
@@ -142,22 +133,23 @@ struct FewClassifiers {
     static void soften_with_hessian(const Rows<Score, Stored>& rows, const Segments<Score>& any, int64_t q, int first,
                                     int last) {
         if constexpr (kHasHessians) {
-            const Segments<Score> query = any.of(q, 0, buffer<Score>(any.work.probabilities, 0));
+            const Segments<Score> query = any.of(q, buffer<Score>(any.work.probabilities, 0));
             FusedHessian<Score, Stored, Planes>{rows, query, weights<Score>(any.work) + q * Planes}.soften(first, last);
             query.values_from_masses(first, last);
         }
     }
     template <int Planes>
-    static void soften_together(const Rows<Score, Stored>& rows, const Segments<Score>& any, const int64_t* queries,
-                                int n_queries, int first, int last) {
-        if constexpr (kHasGroups) {
-            if (n_queries == kQueryGroup) return soften<Planes, kQueryGroup>(rows, any, queries, first, last);
-        }
-        for (int i = 0; i < n_queries; ++i) soften<Planes, 1>(rows, any, queries + i, first, last);
+    static void soften(const Rows<Score, Stored>& rows, const Segments<Score>& any, int64_t q, Turn turn, int first,
+                       int last) {
+        Workspace& work = any.work;
+        const Segments<Score> query = any.of(q, buffer<Score>(work.probabilities, 0), turn);
+        soften_by_loop<Planes>(rows, query, weights<Score>(work) + q * Planes, first, last,
+                               static_cast<Vec<Score>*>(work.totals) + q * Planes, work.gradient + q * Planes);
+        query.values_from_masses(first, last);
     }
     template <int Planes>
-    static void soften_alone(const Rows<Score, Stored>& rows, const Segments<Score>& query, const Score* weights,
-                             int first, int last, Vec<Score>* total, double* gradient) {
+    static void soften_by_loop(const Rows<Score, Stored>& rows, const Segments<Score>& query, const Score* weights,
+                               int first, int last, Vec<Score>* total, double* gradient) {
         if constexpr (SubsetSums<Score, Stored, Planes>::kAreThere) {
             const SetSweep<Planes> sweep{rows, query};
             if (sweep.suits()) return sweep.soften(first, last, total, gradient);
@@ -168,32 +160,6 @@ struct FewClassifiers {
             }
         }
         Fused<Score, Stored, Planes>{rows, query, weights}.soften(first, last, total, gradient);
-    }
-    template <int Planes, int Queries>
-    static void soften(const Rows<Score, Stored>& rows, const Segments<Score>& any, const int64_t* queries, int first,
-                       int last) {
-        Workspace& work = any.work;
-        Vec<Score>* const all_totals = static_cast<Vec<Score>*>(work.totals);
-        if constexpr (Queries == 1) {
-            const int64_t q = queries[0] * Planes;
-            const Segments<Score> query = any.of(queries[0], 0, buffer<Score>(work.probabilities, 0));
-            soften_alone<Planes>(rows, query, weights<Score>(work) + q, first, last, all_totals + q, work.gradient + q);
-            query.values_from_masses(first, last);
-        } else {
-            static_assert(Queries <= kQueryGroup, "each query has a place for its numbers");
-            const Score* query_weights[Queries];
-            Vec<Score>* totals[Queries];
-            double* gradients[Queries];
-            for (int i = 0; i < Queries; ++i) {
-                query_weights[i] = weights<Score>(work) + queries[i] * Planes;
-                totals[i] = all_totals + queries[i] * Planes;
-                gradients[i] = work.gradient + queries[i] * Planes;
-            }
-            const FusedQueries<Score, Stored, Planes, Queries> loops{
-                rows, any, queries, query_weights, totals, gradients, buffer<Score>(work.probabilities, 0)};
-            loops.soften(first, last);
-            for (int i = 0; i < Queries; ++i) any.of(queries[i], i).values_from_masses(first, last);
-        }
     }
 };
 

@@ -30,6 +30,7 @@ struct Fused {
         int64_t stride;
         Vec<Score> weights[Planes];
         SubsetSums<Score, Stored, Planes> sums;  // in the place of the weights
+        Turn turn;
 
         MIXSOLVE_INLINE const char* row(int row) const { return data + row * static_cast<int64_t>(sizeof(Stored)); }
         template <bool Whole>
@@ -50,7 +51,8 @@ struct Fused {
         // core.
         template <int Half>
         MIXSOLVE_INLINE void fetch(const char* from, int vector) const {
-            if (vector % Rows<Score, Stored>::kVectorsPerLine != 0) return;
+            constexpr int kPerLine = Rows<Score, Stored>::kVectorsPerLine;
+            if (vector % kPerLine != 0 || !turn.asks(vector / kPerLine)) return;
             MIXSOLVE_UNROLL
             for (int p = Half; p < Planes; p += 2) __builtin_prefetch(from + p * stride + kAhead, 0, 2);
         }
@@ -70,6 +72,7 @@ struct Fused {
         Losses found;
         found.data = rows.data;
         found.stride = rows.plane_stride;
+        found.turn = query.turn;
         MIXSOLVE_UNROLL
         for (int p = 0; p < Planes; ++p) found.weights[p] = splat(weights[p]);
         found.sums.fill(query.work.request->weights + query.query * Planes);

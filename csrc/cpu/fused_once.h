@@ -147,7 +147,8 @@ struct FusedOnce {
     // The processor finds the next lines of few planes by itself: there, asking for them slows it down.
     MIXSOLVE_INLINE void fetch(const char* from, int vector) const {
         constexpr int kFollowed = 6, kAhead = 16384;
-        if (Planes <= kFollowed || vector % Rows<Score, Stored>::kVectorsPerLine != 0) return;
+        constexpr int kPerLine = Rows<Score, Stored>::kVectorsPerLine;
+        if (Planes <= kFollowed || vector % kPerLine != 0 || !query.turn.asks(vector / kPerLine)) return;
         MIXSOLVE_UNROLL
         for (int p = 0; p < Planes; ++p) __builtin_prefetch(from + p * rows.plane_stride + kAhead, 0, 2);
     }

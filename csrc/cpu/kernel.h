@@ -16,9 +16,15 @@ constexpr int kMaxBlockRows = 4096, kLongBlockRows = 65536;
 constexpr int kBufferRows = kMaxBlockRows + 64;  // a vector may be written past the last row
 constexpr int kQueryGroup = 4;                   // queries scored together
 constexpr int kQueriesBetweenPolls = 16;
-constexpr int kSegmentNumbers = 8 + 3 * (kQueryGroup - 1);  // see Segments::numbers
-constexpr int kDeviationRows = 512;                         // rows whose products are summed together, see products.h
-constexpr int kDeviationStride = kDeviationRows + 16;       // not a power of two: cache sets
+constexpr int kSegmentNumbers = 8;                     // see Segments::numbers
+constexpr int kDeviationRows = 512;                    // rows whose products are summed together, see products.h
+constexpr int kDeviationStride = kDeviationRows + 16;  // not a power of two: cache sets
+
+// Whether the loops of many_planes.h answer a pass.
+inline bool takes_many_planes(const LossTable& table, const PassRequest& request) {
+    constexpr int64_t kFewest = 32;
+    return request.n_queries == 1 && request.n_hessians == 0 && table.planes() >= kFewest;
+}
 
 struct Block {
     const char* data;      // first row in plane 0

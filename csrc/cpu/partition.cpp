@@ -12,11 +12,12 @@ constexpr int kSmallRun = 256;             // shorter runs of rows are copied to
 
 // Long runs of rows in each plane are what memory likes best, so a block of many classifiers may outgrow the core's own
 // caches; a block of few classifiers stays within the first.
-int rows_per_block(const LossTable& table) {
-    constexpr int64_t kBlockBytes = 32768, kFewest = 1024, kMost = 4096;
+int rows_per_block(const LossTable& table, const PassRequest& request) {
+    constexpr int64_t kFirstCache = 32768, kWide = 1 << 21, kFewest = 1024, kMost = 4096;
     static_assert(kMost <= kMaxBlockRows, "a block must fit the buffers");
-    const int64_t rows = kBlockBytes / table.row_bytes();
-    return static_cast<int>(std::min(std::max(rows, kFewest), kMost) / kLineRows * kLineRows);
+    const int64_t fewest =
+        takes_many_planes(table, request) ? std::clamp(kWide / table.row_bytes(), kFewest, 2 * kFewest) : kFewest;
+    return static_cast<int>(std::clamp(kFirstCache / table.row_bytes(), fewest, kMost) / kLineRows * kLineRows);
 }
 
 int64_t most_chunks(const LossTable& table, const PassRequest& request) {
@@ -30,8 +31,8 @@ int64_t most_chunks(const LossTable& table, const PassRequest& request) {
 Partition::Partition(const LossTable& table, const PassRequest& request, bool long_blocks)
     : table_(table),
       samples_(request.samples),
-      block_rows_(long_blocks ? kLongBlockRows : rows_per_block(table)),
-      piece_rows_(rows_per_block(table)) {
+      block_rows_(long_blocks ? kLongBlockRows : rows_per_block(table, request)),
+      piece_rows_(rows_per_block(table, request)) {
     const int64_t n = request.n_samples;
     if (!table.row_offsets) {
         rows_ = n * table.n_attacks;
@@ -51,6 +52,9 @@ Partition::Partition(const LossTable& table, const PassRequest& request, bool lo
     const int64_t bytes = rows_ * table.row_bytes();
     const int64_t wanted =
         std::min(std::max<int64_t>(bytes / kMinChunkBytes, 1), std::min(most_chunks(table, request), n));
+    // Small blocks at the ends of chunks are slow, unless chunks have few blocks at all.
+    const bool many_blocks = !long_blocks && rows_ >= 4 * wanted * block_rows_;
+    const int64_t unit = many_blocks && block_samples_ > whole ? block_samples_ : whole;
     for (int64_t c = 0, begin = 0; c < wanted && begin < n; ++c) {
         int64_t end = n * (c + 1) / wanted;
         if (table.row_offsets && !samples_) {  // equal rows, not equal samples
@@ -58,7 +62,7 @@ Partition::Partition(const LossTable& table, const PassRequest& request, bool lo
                                                      static_cast<double>(wanted));
             end = std::upper_bound(table.row_offsets, table.row_offsets + n, row) - table.row_offsets;
         } else if (block_samples_ > 0 && c + 1 < wanted) {
-            end = std::max<int64_t>(end / whole * whole, begin);
+            end = std::max<int64_t>(end / unit * unit, begin);
         }
         if (c + 1 == wanted) end = n;
         if (end > begin) chunks_.push_back({begin, end});

@@ -7,11 +7,11 @@
 #include <memory>
 #include <vector>
 
+#include "../parallel.h"
 #include "dispatch.h"
 #include "float_mode.h"
 #include "partition.h"
 #include "scratch.h"
-#include "thread_pool.h"
 
 namespace mixsolve {
 namespace {
@@ -30,11 +30,13 @@ class Pass {
           entries_(hessian_entries(table.n_classifiers)),
           coldest_(coldest_temperatures()),
           sums_(static_cast<size_t>(request.n_queries * (1 + table.n_classifiers) + request.n_hessians * entries_)),
-          partials_(new double[partition_.chunks().size() * sums_]) {}
+          partials_(new double[partition_.chunks().size() * sums_]),
+          shares_(request.threads) {}
 
     void run() {
         const auto work = [this](int worker) { serve(worker); };
         const int threads = std::min(request_.threads, static_cast<int>(partition_.chunks().size()));
+        shares_.deal(static_cast<int64_t>(partition_.chunks().size()), threads);
         next_poll_ = std::chrono::steady_clock::now() + kPollInterval;
         run_on_threads(threads, work, [this] { poll(); });
         if (stopped_) throw PassInterrupted();
@@ -49,14 +51,13 @@ class Pass {
         Workspace work = workspace();
         work.caller = worker == 0;
         kernel_.prepare(work);
-        for (;;) {
-            const size_t c = next_chunk_.fetch_add(1);
-            if (c >= partition_.chunks().size()) break;
-            work.value = partials_.get() + c * sums_;
+        int turn = 0;
+        for (int64_t c; (c = shares_.take(worker, turn)) >= 0;) {
+            work.value = partials_.get() + static_cast<size_t>(c) * sums_;
             std::fill(work.value, work.value + sums_, 0.0);
             work.gradient = work.value + request_.n_queries;
             work.hessian = work.gradient + request_.n_queries * table_.n_classifiers;
-            walk(partition_.chunks()[c], worker == 0, work);
+            walk(partition_.chunks()[static_cast<size_t>(c)], worker == 0, work);
             if (stopped_) break;
         }
         if (!work.finite) finite_ = false;
@@ -267,7 +268,7 @@ class Pass {
     std::vector<double> coldest_;  // (n_hessians)
     size_t sums_;
     std::unique_ptr<double[]> partials_;  // of the chunks; each is cleared when it is begun
-    std::atomic<size_t> next_chunk_{0};
+    Shares shares_;
     std::atomic<bool> stopped_{false}, finite_{true};
     std::chrono::steady_clock::time_point next_poll_;
 };

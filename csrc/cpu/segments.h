@@ -34,6 +34,18 @@ struct NextBlock {
     }
 };
 
+// Where several loops go over the same rows, one after the other, each asks memory for some of the lines to come: the
+// first loop alone would wait for all of them.
+struct Turn {
+    int own = 0, last = 0;  // of 1, 2 or 4 turns, counted from 0
+
+    MIXSOLVE_INLINE bool asks(int line) const { return (line & last) == own; }
+    static Turn of(int64_t loop, int64_t loops) {
+        const int last = loops >= 4 ? 3 : loops >= 2 ? 1 : 0;
+        return {static_cast<int>(loop) & last, last};
+    }
+};
+
 // Whether log(share) is better taken from share - 1, summed up as expm1.
 template <class Score>
 MIXSOLVE_INLINE bool near_one(Score share) {
@@ -52,18 +64,14 @@ struct Segments {
     Score* probability;
     NextBlock next;
 
-    int slot = 0;  // of the queries worked on together
+    Turn turn = {};
 
     // The same samples for another query.
-    Segments of(int64_t other, int its_slot = 0, Score* its_probability = nullptr) const {
-        return {block, work, other, nullptr, its_probability, {}, its_slot};
+    Segments of(int64_t other, Score* its_probability = nullptr, Turn its_turn = {}) const {
+        return {block, work, other, nullptr, its_probability, {}, its_turn};
     }
 
-    // The first three are kept for each of the queries worked on together.
-    Score* numbers(int which) const {
-        const int place = slot == 0 || which >= 3 ? which : 5 + 3 * slot + which;
-        return static_cast<Score*>(work.segment) + place * kBufferRows;
-    }
+    Score* numbers(int which) const { return static_cast<Score*>(work.segment) + which * kBufferRows; }
     Score* maximum() const { return numbers(0); }
     Score* mass() const { return numbers(1); }
     Score* excess() const { return numbers(2); }
