@@ -56,7 +56,9 @@ def test_a_loss_that_is_not_finite_is_found_in_every_plane_and_row(bad, temperat
     for place in [(0, 0, 0), (7, 1, 74), (28, 0, 63), (29, 1, 10), (31, 0, 74), (32, 1, 0), (36, 1, 74)]:
         spoiled = losses.copy()
         spoiled[place] = bad
-        with pytest.raises(ValueError, match=rf"classifier {place[0]}, sample {place[1]}, attack {place[2]}$"):
+        with pytest.raises(
+            ValueError, match=rf"classifier {place[0]}, sample {place[1]}, attack {place[2]}$"
+        ):
             run_pass(case(spoiled, weights, [temperature]).table(), weights[None], temperature)
 
 

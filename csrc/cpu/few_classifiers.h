@@ -15,7 +15,7 @@ struct FewClassifiers {
     using Best = BestRows<Score, Stored>;
     static constexpr int kWidth = kLanes<Score>;
     // Rows of a range that several loops go over one after the other.
-    static constexpr int kRangeRows = 1024;
+    static constexpr int kRangeRows = 2048;
     static_assert(kRangeRows % (kRunVectors * kWidth) == 0, "the runs of a range are those of the block");
     // Passes with float64 scores are few: they do without some of the loops, which take long to compile.
     static constexpr bool kIsUsual = sizeof(Score) == 4;
