@@ -107,7 +107,9 @@ def reference_pass(
             per_sample[query, part] = state.smooth_max
             best_attack[query, part] = state.best_attack
             value[query] += share[block] @ state.smooth_max
-            gradient[query] += rows @ (state.probability * _spread(share[block], starts, rows.shape[1]))
+            # Summed in pairs: a product of matrices adds one by one where memory repeats.
+            shares = state.probability * _spread(share[block], starts, rows.shape[1])
+            gradient[query] += np.multiply(rows, shares, order="C").sum(axis=1)
             if curvature is not None:
                 curvature[query] += _curvature(rows, starts, state, share[block], temperatures[query, block])
     return ReferenceAnswer(value, gradient, per_sample, best_attack, curvature)

@@ -158,3 +158,12 @@ def test_the_smoothed_value_rises_to_the_maximum_and_falls_to_the_mean():
     # Strictly until rounding: at 1e6 and 1e9 the smoothed value is the mean to within 1e-7 and 1e-10.
     assert values == sorted(values, reverse=True)
     assert abs(values[-1] - losses.mean()) < 1e-9
+
+
+def test_a_repeated_classifier_is_as_exact_as_one():
+    """Its memory repeats, which leaves NumPy without its fast and careful sums."""
+    losses = np.random.default_rng(0).random((1, 1, 100_000)) * 1e-3
+    repeated = np.broadcast_to(losses, (3, 1, 100_000))
+    found = reference_pass(repeated, np.full(3, 1 / 3), 1e9)
+    exact = losses.astype(np.longdouble).mean()
+    np.testing.assert_allclose(found.gradient[0], float(exact), rtol=ACCURACY)
