@@ -162,7 +162,7 @@ def test_the_smoothed_value_rises_to_the_maximum_and_falls_to_the_mean():
 
 def test_a_repeated_classifier_is_as_exact_as_one():
     """Its memory repeats, which leaves NumPy without its careful sums; so hot that the gradient is the mean."""
-    losses = np.random.default_rng(0).random((1, 4, 25_000)) * 1e-3
+    losses = np.random.default_rng(0).random((1, 4, 25_000))
     repeated = np.broadcast_to(losses, (2, 4, 25_000))
     found = reference_pass(repeated, np.full(2, 1 / 2), 1e15)
     exact = losses.astype(np.longdouble).mean()
