@@ -17,6 +17,7 @@ struct BlockKernel {
     static constexpr int64_t kBlockInCache = 3 << 18;  // bytes that stay in the core's own caches
     using Best = BestRows<Score, Stored>;
     using Few = FewClassifiers<Score, Stored>;
+    using Many = ManyPlanes<Score, Stored>;
 
     static void prepare(Workspace& work) {
         const int64_t n = work.request->n_queries * work.table->n_classifiers;
@@ -216,14 +217,13 @@ struct BlockKernel {
                 block.prefetch_bytes, later_planes,       scores_fetch};
     }
     static NextBlock next_block(const Rows<Score, Stored>& rows, const Workspace& work) {
-        if (is_many(work)) return many(rows).next_planes();
+        if constexpr (!kIsSet<Stored>) {
+            if (is_many(work)) return Many{rows}.next_planes();
+        }
         return {rows.data + rows.prefetch_bytes, rows.plane_stride, sizeof(Stored),
                 static_cast<int>(rows.later_planes)};
     }
     static bool is_many(const Workspace& work) { return takes_many_planes(*work.table, *work.request); }
-    static ManyPlanes<Score, Stored> many(const Rows<Score, Stored>& rows) {
-        return {rows.data, rows.plane_stride, rows.n_rows, rows.n_planes, rows.prefetch_bytes};
-    }
     static void read_prior(const Block& block, Workspace& work) {
         if (!block.prior) return;
         Score* prior = static_cast<Score*>(work.prior);
@@ -241,9 +241,13 @@ struct BlockKernel {
             out[q] = buffer<Score>(work.scores, q);
         }
         bool finite = true;
-        if (is_many(work)) {
-            finite = many(rows).scores(work.score_only, query_weights[0], out[0]);
-        } else if (group == 4) {
+        if constexpr (!kIsSet<Stored>) {
+            if (is_many(work)) {
+                work.finite &= Many{rows}.scores(work.score_only, query_weights[0], out[0]);
+                return;
+            }
+        }
+        if (group == 4) {
             finite = rows.template scores<4>(query_weights, out);
         } else {
             if (group >= 2) finite &= rows.template scores<2>(query_weights, out);
@@ -254,9 +258,10 @@ struct BlockKernel {
 
     static void add_moments(const Rows<Score, Stored>& rows, const Workspace& work, const Score* const* probability,
                             const double* factor, double* const* moment, int n) {
-        if (n == 1 && is_many(work)) {
-            many(rows).moments(probability[0], factor[0], moment[0]);
-        } else if (n == 4) {
+        if constexpr (!kIsSet<Stored>) {
+            if (n == 1 && is_many(work)) return Many{rows}.moments(probability[0], factor[0], moment[0]);
+        }
+        if (n == 4) {
             rows.template moments<4>(probability, factor, moment);
         } else {
             if (n >= 2) rows.template moments<2>(probability, factor, moment);

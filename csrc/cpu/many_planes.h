@@ -6,7 +6,7 @@
 // in the code: that alone reads from memory faster than a loop over the planes does.
 #pragma once
 
-#include "loads.h"
+#include "rows.h"
 #include "segments.h"
 
 namespace mixsolve {
@@ -14,25 +14,20 @@ namespace MIXSOLVE_ISA {
 
 template <class Score, class Stored>
 struct ManyPlanes {
-    static constexpr int kWidth = kLanes<Score>;
-    static constexpr int kGroup = 8;
-    static constexpr int64_t kAhead = 12;  // planes that are asked for before they are needed, at least
-    static constexpr int kBetween = 4;     // planes that are asked for between the two loops
-    static constexpr int kVectorsPerLine =
-        64 / (kWidth * static_cast<int>(sizeof(Stored))) > 1 ? 64 / (kWidth * static_cast<int>(sizeof(Stored))) : 1;
+    using Planes = Rows<Score, Stored>;
+    static constexpr int kWidth = Planes::kWidth, kVectorsPerLine = Planes::kVectorsPerLine;
+    static constexpr int kGroup = Planes::kChunkPlanes;    // queries asked together are scored as alone
+    static constexpr int64_t kAhead = 12;                  // planes asked for before they are needed, at least
+    static constexpr int kBetween = 4;                     // planes asked for between the two loops
     static constexpr int kRun = 2 * kRunVectors * kWidth;  // rows summed up in the score type
 
-    const char* data;
-    int64_t plane_stride;
-    int n_rows;
-    int64_t n_planes;
-    int64_t prefetch_bytes;  // distance to the block that comes next, 0 for none
+    const Planes& rows;
 
     // scores[row] = sum_k weights[k] losses[k][row]; false when one of them is not finite. `once`: there will be no
     // moments.
     bool scores(bool once, const Score* weights, Score* out) const {
         Vec<Score> odd = splat(Score(0));
-        for (int64_t k = 0; k < n_planes; k += kGroup) {
+        for (int64_t k = 0; k < rows.n_planes; k += kGroup) {
             odd = once ? score_group<true>(k, weights, out) : score_group<false>(k, weights, out);
         }
         return lane_sum(odd) == 0;
@@ -41,27 +36,29 @@ struct ManyPlanes {
     // moment[k] += factor sum_row probability[row] losses[k][row]; probabilities beyond the last row must be 0.
     void moments(const Score* probability, double factor, double* moment) const {
         // From the last plane on: it is the one that the caches still hold.
-        for (int64_t left = n_planes; left > 0; left -= kGroup) {
-            for (int row = 0; row < n_rows; row += kRun) {
-                moment_group(left, row, n_rows - row < kRun ? n_rows : row + kRun, probability, factor, moment);
+        for (int64_t left = rows.n_planes; left > 0; left -= kGroup) {
+            for (int row = 0; row < rows.n_rows; row += kRun) {
+                moment_group(left, row, rows.n_rows - row < kRun ? rows.n_rows : row + kRun, probability, factor,
+                             moment);
             }
         }
     }
 
     // What to ask for beside the exponentials.
     NextBlock next_planes() const {
-        return {plane(asked(n_planes) - kBetween), plane_stride, sizeof(Stored), kBetween};
+        return {counted_on(asked(rows.n_planes) - kBetween), rows.plane_stride, sizeof(Stored), kBetween};
     }
 
   private:
     // Plane `k` of this block, counting on into the one that comes next.
-    const char* plane(int64_t k) const {
-        if (k < n_planes) return data + k * plane_stride;
-        return prefetch_bytes == 0 ? data : data + prefetch_bytes + (k - n_planes) * plane_stride;
+    const char* counted_on(int64_t k) const {
+        if (k < rows.n_planes) return rows.data + k * rows.plane_stride;
+        if (rows.prefetch_bytes == 0) return rows.data;
+        return rows.data + rows.prefetch_bytes + (k - rows.n_planes) * rows.plane_stride;
     }
     // The plane from which on to ask when both loops have gone through so many planes of this block: half as many.
     int64_t asked(int64_t planes) const {
-        return n_planes / 2 + kAhead + planes / 2 + (planes >= n_planes ? kBetween : 0);
+        return rows.n_planes / 2 + kAhead + planes / 2 + (planes >= rows.n_planes ? kBetween : 0);
     }
 
     // The last group begins before `first` where planes are not a multiple of its size, with weights 0 for those that
@@ -69,22 +66,22 @@ struct ManyPlanes {
     template <bool Once>
     MIXSOLVE_NOINLINE Vec<Score> score_group(int64_t first, const Score* weights, Score* out) const {
         constexpr int kTile = kVectorBytes == 64 ? 4 : 2;
-        const int64_t k = first + kGroup <= n_planes ? first : n_planes - kGroup;
+        const int64_t k = first + kGroup <= rows.n_planes ? first : rows.n_planes - kGroup;
         Vec<Score> weight[kGroup];
         for (int p = 0; p < kGroup; ++p) weight[p] = splat(k + p < first ? Score(0) : weights[k + p]);
-        const char* ahead = plane(Once ? first + kAhead : asked(first));
-        const int full = n_rows / kWidth * kWidth;
+        const char* ahead = counted_on(Once ? first + kAhead : asked(first));
+        const int full = rows.n_rows / kWidth * kWidth;
         Vec<Score> odd = splat(Score(0));  // 0 while every score is finite, else NaN
         int row = 0;
         for (; row + kTile * kWidth <= full; row += kTile * kWidth) {
             odd += score_tile<Once, kTile>(k, row, ahead, weight, first > 0, out);
         }
         for (; row < full; row += kWidth) odd += score_tile<Once, 1>(k, row, ahead, weight, first > 0, out);
-        if (full < n_rows) {
+        if (full < rows.n_rows) {
             Vec<Score> sum = splat(Score(0));
             for (int p = 0; p < kGroup; ++p) {
-                const Stored* from = reinterpret_cast<const Stored*>(data + (k + p) * plane_stride) + full;
-                sum = fma(load_first<Score, Stored>(from, n_rows - full), weight[p], sum);
+                const Stored* from = reinterpret_cast<const Stored*>(rows.data + (k + p) * rows.plane_stride) + full;
+                sum = fma(load_first<Score, Stored>(from, rows.n_rows - full), weight[p], sum);
                 ask<Once>(p, ahead, full);
             }
             odd += add(sum, first > 0, out + full);
@@ -95,12 +92,12 @@ struct ManyPlanes {
     template <bool Once, int Tile>
     MIXSOLVE_INLINE Vec<Score> score_tile(int64_t k, int row, const char* ahead, const Vec<Score>* weight,
                                           bool to_earlier, Score* out) const {
-        const char* from = data + k * plane_stride;
+        const char* from = rows.data + k * rows.plane_stride;
         Vec<Score> sum[Tile];
         for (int v = 0; v < Tile; ++v) sum[v] = splat(Score(0));
         MIXSOLVE_UNROLL
         for (int p = 0; p < kGroup; ++p) {
-            const Stored* here = reinterpret_cast<const Stored*>(from + p * plane_stride) + row;
+            const Stored* here = reinterpret_cast<const Stored*>(from + p * rows.plane_stride) + row;
             MIXSOLVE_UNROLL
             for (int v = 0; v < Tile; ++v) {
                 sum[v] = fma(Loader<Score, Stored>::full(here + v * kWidth), weight[p], sum[v]);
@@ -115,7 +112,8 @@ struct ManyPlanes {
     template <bool Every>
     MIXSOLVE_INLINE void ask(int p, const char* ahead, int row) const {
         if (!Every && p % 2 != 0) return;
-        __builtin_prefetch(reinterpret_cast<const Stored*>(ahead + (Every ? p : p / 2) * plane_stride) + row, 0, 1);
+        __builtin_prefetch(reinterpret_cast<const Stored*>(ahead + (Every ? p : p / 2) * rows.plane_stride) + row, 0,
+                           1);
     }
     static MIXSOLVE_INLINE Vec<Score> add(Vec<Score> sum, bool to_earlier, Score* to) {
         const Vec<Score> score = to_earlier ? load(to) + sum : sum;
@@ -126,7 +124,7 @@ struct ManyPlanes {
     MIXSOLVE_NOINLINE void moment_group(int64_t left, int begin, int end, const Score* probability, double factor,
                                         double* moment) const {
         const int64_t k = left < kGroup ? 0 : left - kGroup;
-        const char *from = data + k * plane_stride, *ahead = plane(asked(2 * n_planes - left));
+        const char *from = rows.data + k * rows.plane_stride, *ahead = counted_on(asked(2 * rows.n_planes - left));
         Vec<Score> sum[kGroup];
         for (int p = 0; p < kGroup; ++p) sum[p] = splat(Score(0));
         const int full = end / kWidth * kWidth;  // begin is a multiple of the width
@@ -137,7 +135,8 @@ struct ManyPlanes {
                 const Vec<Score> chance = load(probability + row + v * kWidth);
                 MIXSOLVE_UNROLL
                 for (int p = 0; p < kGroup; ++p) {
-                    const Stored* here = reinterpret_cast<const Stored*>(from + p * plane_stride) + row + v * kWidth;
+                    const Stored* here =
+                        reinterpret_cast<const Stored*>(from + p * rows.plane_stride) + row + v * kWidth;
                     sum[p] = fma(Loader<Score, Stored>::full(here), chance, sum[p]);
                     if (v == 0) ask<false>(p, ahead, row);
                 }
@@ -146,7 +145,7 @@ struct ManyPlanes {
         for (; row < end; row += kWidth) {
             const Vec<Score> chance = load(probability + row);
             for (int p = 0; p < kGroup; ++p) {
-                const Stored* here = reinterpret_cast<const Stored*>(from + p * plane_stride) + row;
+                const Stored* here = reinterpret_cast<const Stored*>(from + p * rows.plane_stride) + row;
                 const Vec<Score> losses = row + kWidth <= end ? Loader<Score, Stored>::full(here)
                                                               : load_first<Score, Stored>(here, end - row);
                 sum[p] = fma(losses, chance, sum[p]);
@@ -156,20 +155,6 @@ struct ManyPlanes {
         for (int p = 0; p < kGroup && k + p < left; ++p)
             moment[k + p] += factor * static_cast<double>(lane_sum(sum[p]));
     }
-};
-
-// Rows that are sets are one plane, whatever their number of classifiers.
-template <class Score, class Word>
-struct ManyPlanes<Score, SetOf<Word>> {
-    const char* data;
-    int64_t plane_stride;
-    int n_rows;
-    int64_t n_planes;
-    int64_t prefetch_bytes;
-
-    bool scores(bool, const Score*, Score*) const { return true; }
-    void moments(const Score*, double, double*) const {}
-    NextBlock next_planes() const { return {}; }
 };
 
 }  // namespace MIXSOLVE_ISA

@@ -31,14 +31,14 @@ class Pass {
           coldest_(coldest_temperatures()),
           sums_(static_cast<size_t>(request.n_queries * (1 + table.n_classifiers) + request.n_hessians * entries_)),
           partials_(new double[partition_.chunks().size() * sums_]),
-          shares_(request.threads) {}
+          threads_(std::min(request.threads, static_cast<int>(partition_.chunks().size()))),
+          shares_(threads_) {}
 
     void run() {
         const auto work = [this](int worker) { serve(worker); };
-        const int threads = std::min(request_.threads, static_cast<int>(partition_.chunks().size()));
-        shares_.deal(static_cast<int64_t>(partition_.chunks().size()), threads);
+        shares_.deal(static_cast<int64_t>(partition_.chunks().size()), threads_);
         next_poll_ = std::chrono::steady_clock::now() + kPollInterval;
-        run_on_threads(threads, work, [this] { poll(); });
+        run_on_threads(threads_, work, [this] { poll(); });
         if (stopped_) throw PassInterrupted();
         add_up();
         answer_.finite = finite_ && sums_are_finite();
@@ -268,7 +268,8 @@ class Pass {
     std::vector<double> coldest_;  // (n_hessians)
     size_t sums_;
     std::unique_ptr<double[]> partials_;  // of the chunks; each is cleared when it is begun
-    Shares shares_;
+    int threads_;
+    Shares shares_;  // of the chunks
     std::atomic<bool> stopped_{false}, finite_{true};
     std::chrono::steady_clock::time_point next_poll_;
 };

@@ -15,7 +15,7 @@ constexpr int kRegisters = 16;
 template <class Score, class Stored>
 struct Rows {
     static constexpr int kWidth = kLanes<Score>;
-    static constexpr int64_t kChunkPlanes = 8;   // as in ManyPlanes, so that queries asked together are scored as alone
+    static constexpr int kChunkPlanes = 8;
     static constexpr int64_t kPlanesAhead = 16;  // whose lines stay in the second cache
     // A core can have few lines of memory under way: a burst of prefetches stalls it. So the lines of the next block
     // are asked for one by one beside the loads of this one, every other line while scoring, the others in the moments.
