@@ -32,7 +32,7 @@ LAYERS = (
         "storage",
     ),
     ("master", "npy_files", "read_ahead", "row_attack", "table"),
-    ("chunks", "passes"),
+    ("chunks", "file_table", "passes"),
     ("proxy", "reservoir", "values"),
     ("chunk_iterator", "file_stream"),
     ("streams",),
