@@ -126,17 +126,23 @@ def test_they_are_where_many_numbers_are_equal(n_attacks, level, isas):
             assert_as_careful_as_numpy(isas, losses, weights, level, few_ulp=2 * FEW_ULP)
 
 
-@pytest.mark.parametrize("order", ["rising", "falling", "a peak at the end", "each sample its own"])
+@pytest.mark.parametrize("order", ["rising", "falling", "a peak at the end", "each sample its own", "by turns"])
 @pytest.mark.parametrize("n_classifiers", [1, 2, 4, 6, 7, 10, 12])
 def test_they_are_wherever_the_largest_score_stands(n_classifiers, order, isas):
-    """A pass that meets the scores in turn has to change its shift, now and then or all the time."""
+    """A pass that meets the scores in turn has to change its shift, now and then or all the time.
+
+    It hands the shift of one sample on to the next, which may be far from it.
+    """
     rng = np.random.default_rng(4)
-    for n_attacks in (192, 500, 513, 1500):
+    for n_attacks in (33, 100, 192, 500, 513, 1500):
         losses = rng.random((n_classifiers, 70, n_attacks)).astype(np.float32)
         if order == "a peak at the end":
             losses[:, ::3, -1] += 5
         elif order == "each sample its own":
             losses[:, 40:] *= 1e-3
+        elif order == "by turns":
+            losses[:, ::2] += 5
+            losses[:, 50:60] += rng.uniform(-3, 3, size=(10, 1)).astype(np.float32)
         else:
             losses = np.sort(losses, axis=2)[:, :, :: 1 if order == "rising" else -1].copy()
         for level in (1e-4, 1e-2, 0.05, 1.0, 30.0):
