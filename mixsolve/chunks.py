@@ -51,6 +51,8 @@ class Part(NamedTuple):
     """What a sum over this table counts for in the whole game, over all processes."""
     room: float = math.inf
     """Bytes that what is found about single samples may take, before it is handed on."""
+    stored_bytes: int | None = None
+    """What was read of a file whose losses are converted; None where passes read them as they are stored."""
 
 
 class Chunks(Protocol):

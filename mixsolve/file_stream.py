@@ -148,8 +148,9 @@ class FileStream:
 
     def parts(self, cancel: _native.CancelToken | None = None) -> Generator[Part, None, None]:
         if self._storage is None:
+            row = self.n_classifiers * self._files[0].dtype.itemsize
             for chunk in self.read(cancel):
-                yield Part(*chunk)
+                yield Part(*chunk, self._limit / ANSWER_PART, chunk.table.n_rows * row)
             return
         first = row = 0
         for number, file in enumerate(self._files):

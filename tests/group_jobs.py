@@ -7,6 +7,7 @@ it found to ``FOLDER/RANK.json``, or the error that it met.
 import json
 import os
 import shutil
+import signal
 import sys
 import time
 from contextlib import contextmanager
@@ -185,6 +186,36 @@ def stopped_by_one(rank, size, folder):
             group=torch_distributed.group.WORLD,
         )
     )
+
+
+class Chunks:
+    """A dozen chunks; in the third read something happens before each from the fifth one on."""
+
+    def __init__(self, losses, happens):
+        self.losses, self.happens, self.times = losses, happens, 0
+
+    def __iter__(self):
+        self.times += 1
+        for number, chunk in enumerate(np.array_split(self.losses, 12, axis=1)):
+            if self.times == 3 and number >= 4:
+                self.happens(number)
+            yield chunk
+
+
+def abandoned(rank, size, folder, how):
+    """Every process takes 8 s for the third read, or Ctrl-C comes to one of them, which then takes as long."""
+    losses, _, _ = part("even", rank, size)
+
+    def happens(number):
+        if how == "interrupt" and rank == size - 1 and number == 4:
+            os.kill(os.getpid(), signal.SIGINT)
+        if how == "time limit" or rank == size - 1:
+            time.sleep(1)
+
+    limit = {"time_limit": 1.0} if how == "time limit" else {}
+    given = Chunks(losses, happens)
+    found = fit_mixture(given, tol=1e-13, group=torch_distributed.group.WORLD, **limit)
+    return {**described(found), "gap": found.gap, "reads": given.times}
 
 
 def fail_somehow(rank, size, folder, how):

@@ -39,6 +39,8 @@ JOBS = {
         ("streamed",),
         ("continued",),
         ("stopped_by_one",),
+        ("abandoned", "time limit"),
+        ("abandoned", "interrupt"),
         *[("fail_somehow", how) for how in SPOILT],
         ("solve", "even", "RowGeneration"),
     ],
@@ -216,6 +218,20 @@ def test_a_callback_of_one_process_stops_all(groups):
     _, answers = groups(2, "stopped_by_one")
     assert all(shared(answer) == shared(answers[0]) for answer in answers)
     assert answers[0]["status"] == "STOPPED_BY_CALLBACK"
+
+
+@pytest.mark.parametrize(("how", "status"), [("time limit", "TIME_LIMIT"), ("interrupt", "INTERRUPTED")])
+def test_a_pass_is_abandoned_by_all_processes_together(how, status, groups):
+    """8 s of the third read were left."""
+    losses, _ = whole_game()
+    _, answers = groups(2, "abandoned", how)
+    assert all(shared(answer) == shared(answers[0]) for answer in answers)
+    for answer in answers:
+        assert answer["status"] == status
+        assert answer["reads"] == 3
+        assert answer["seconds"] < 5
+        assert 0 < answer["gap"] < 0.2
+    assert_certificate(Together(answers, 0.0, cuts("even", 2, 1300)), losses)
 
 
 @pytest.mark.parametrize(

@@ -188,9 +188,10 @@ def bytes_read_so_far():
         return int(counts.readline().split()[1])
 
 
-def test_a_pass_reads_every_byte_once(tmp_path, small_pieces):
+@pytest.mark.parametrize("dtype", [np.float32, np.uint8, np.bool_, np.int16, ">f4"])
+def test_a_pass_reads_every_byte_once(dtype, tmp_path, small_pieces):
     """The system counts a byte for each look at what is in memory, too: one per plane and some hundred KiB."""
-    losses = game(4)
+    losses = (2 * game(4)).astype(dtype)
     stream = FileStream([NpyFile.open(saved(tmp_path, losses))], memory_limit=CHUNKS)
     before = bytes_read_so_far()
     answer, _ = ChunkedSource(stream, None, ALONE).answer(np.full((1, 5), 0.2), np.zeros(1))

@@ -59,10 +59,18 @@ class DriverDesk:
 
     def check_limits(self) -> None:
         """Raise `Stopped` at a limit, on all processes at once; the last pass allowed is kept for the proof."""
-        own = self._limit_reached()
+        agreed = self._agreed(self._limit_reached())
+        if agreed is not None:
+            raise Stopped(agreed)
+
+    def what_abandoned(self) -> Status:
+        """What ended a pass that was cancelled, on whichever process."""
+        return self._agreed(self.clock_reached()) or Status.TIME_LIMIT
+
+    def _agreed(self, own: Status | None) -> Status | None:
+        """What ends the solve on all processes, where one of them has something."""
         agreed = round(combined_largest(self._reducer, -1 if own is None else own))
-        if agreed >= 0:
-            raise Stopped(Status(agreed))
+        return Status(agreed) if agreed >= 0 else None
 
     def _limit_reached(self) -> Status | None:
         limits, journal = self._limits, self._journal
@@ -85,14 +93,8 @@ class DriverDesk:
             raise Stopped(reached)
 
     @contextmanager
-    def abandoning(self) -> Iterator[_native.CancelToken | None]:
-        """The token of a pass that Ctrl-C ends, and the time limit once something is proved.
-
-        None for one of several processes, which are together in the pass: none may leave.
-        """
-        if self._reducer.size > 1:
-            yield None
-            return
+    def abandoning(self) -> Iterator[_native.CancelToken]:
+        """The token of a pass that Ctrl-C ends, and the time limit once something is proved."""
         cancel, left = self.interruption.cancel, self.seconds_left()
         if left is None or not self._certificate.has_candidate:
             yield cancel

@@ -101,7 +101,7 @@ class Driver:
         except Stopped as stop:
             return Outcome(stop.status)
         except _native.Cancelled:
-            return Outcome(self._desk.clock_reached() or Status.TIME_LIMIT)
+            return Outcome(self._desk.what_abandoned())
         finally:
             if steps is not None:
                 steps.close()
