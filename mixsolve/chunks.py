@@ -81,6 +81,10 @@ class Chunks(Protocol):
     def surveyed(self) -> float | None:
         """Seconds that a read of the whole table took, if one had to be made to know all this."""
 
+    @property
+    def may_be_binary(self) -> bool:
+        """Whether losses in CPU memory begin with 0 or 1; none do, too."""
+
     def fingerprint(self) -> str:
         """What tells this table from another one."""
 
@@ -130,6 +134,10 @@ class Shard:
     @property
     def surveyed(self) -> float | None:
         return None
+
+    @property
+    def may_be_binary(self) -> bool:
+        return self.table is None or self.table.begins_binary
 
     def fingerprint(self) -> str:
         return "no samples" if self.table is None else f"{self.table.digest()} {self.mass!r}"

@@ -170,6 +170,10 @@ class FileStream:
             reservoir.offer(chunk)
         return reservoir.subsamples(self.n_classifiers, reducer)
 
+    @property
+    def may_be_binary(self) -> bool:
+        return all(file.begins_binary for file in self._files if file.n_rows)
+
     def fingerprint(self) -> str:
         """Of the files as they are: size, time of change, and pieces of what is in them."""
         total = hashlib.sha256(f"{self.n_classifiers} {self.n_samples} {self.n_rows}".encode())

@@ -24,7 +24,6 @@ from mixsolve.solvers.journal import Journal
 from mixsolve.solvers.limits import Limits
 from mixsolve.solvers.newton import Newton
 from mixsolve.solvers.row_generation import RowGeneration
-from mixsolve.solvers.source import TableSource
 from mixsolve.sources import open_screened_source, open_shared_source, open_source
 from mixsolve.streams import check_memory_limit, is_stream
 
@@ -146,8 +145,8 @@ def fit_mixture(
 
     A table of up to 64 classifiers whose losses are all 0 or 1 is compressed by one read, solved as the smaller game
     that it is, and the answer proved on the table by another: `passes`, `evaluations` and `bytes_read` count reads of
-    the table, `statistics` has its rows before and after. This holds for RowGeneration and Newton, the default solvers
-    of such a table; others read the table itself.
+    the table, `statistics` has its rows before and after, of this process where there is a group. This holds for
+    RowGeneration and Newton, the default solvers of such a table; others read the table itself.
 
     References
     ----------
@@ -237,7 +236,7 @@ def solve_game(
 ) -> MixtureResult:
     """Solve a game whose arguments have been checked, by the default solver unless one is given."""
     chosen = solver or _default_solver(source.table, temperature)
-    if isinstance(source, TableSource) and getattr(chosen, "compresses", False):
+    if getattr(chosen, "compresses", False):
         chosen = compressing(chosen, source, temperature, limits)
     driver = Driver(
         source, chosen, temperature, start, limits, journal, seed, threads, earlier, checkpoint, memory_limit

@@ -22,6 +22,7 @@ from mixsolve import Fista, LossTable, Newton, RowGeneration, _native, fit_mixtu
 from mixsolve.chunks import Shard
 from mixsolve.distributed import GroupReducer
 from mixsolve.solvers.chunked_source import ChunkedSource
+from tests.test_binary_losses import zero_one
 from tests.test_streams import game
 
 SOLVERS = {"RowGeneration": (RowGeneration(), 0.0), "Newton": (Newton(), 0.05), "Fista": (Fista(), 0.05)}
@@ -46,6 +47,12 @@ def part(kind, rank, size):
     ends = cuts(kind, size, losses.shape[1])
     own = slice(ends[rank], ends[rank + 1])
     return losses[:, own].copy(), weight[own], own
+
+
+def zero_one_game(seed=6, n_samples=500):
+    """0/1 losses, of classifiers that are fooled more or less often."""
+    density = np.array([0.1, 0.12, 0.15, 0.2, 0.3])[:, None, None]
+    return zero_one(seed, 5, n_samples, 30, density), np.random.default_rng(seed).random(n_samples) + 0.1
 
 
 def described(result):
@@ -189,17 +196,60 @@ def stopped_by_one(rank, size, folder):
 
 
 class Chunks:
-    """A dozen chunks; in the third read something happens before each from the fifth one on."""
+    """A dozen chunks; in one of the reads something happens before each from the fifth one on."""
 
-    def __init__(self, losses, happens):
-        self.losses, self.happens, self.times = losses, happens, 0
+    def __init__(self, losses, happens, slow_read=3):
+        self.losses, self.happens, self.slow_read, self.times = losses, happens, slow_read, 0
 
     def __iter__(self):
         self.times += 1
         for number, chunk in enumerate(np.array_split(self.losses, 12, axis=1)):
-            if self.times == 3 and number >= 4:
+            if self.times == self.slow_read and number >= 4:
                 self.happens(number)
             yield chunk
+
+
+def zero_one_losses(rank, size, folder, kind, form, temperature):
+    """0/1 losses in memory, in files, with another loss at the end of one part, or too little memory in one process."""
+    losses, weight = zero_one_game()
+    ends = cuts(kind, size, losses.shape[1])
+    own = slice(ends[rank], ends[rank + 1])
+    level = np.where(np.arange(losses.shape[1]) % 3, 1.0, 2.0)[own] * temperature
+    if form == "another loss":
+        losses[3, -1, -1] = 0.5
+    given, limit = losses[:, own], {}
+    if form == "files":
+        given, limit = Path(folder) / f"zero-one-{rank}.npy", {"memory_limit": 1 << 24}
+        np.save(given, losses[:, own].astype(np.uint8))
+    if form == "little memory":
+        limit = {"memory_limit": 100_000 if rank else 1 << 24}
+    found = fit_mixture(
+        given,
+        sample_weight=weight[own],
+        temperature=level if temperature else 0.0,
+        tol=1e-9,
+        group=torch_distributed.group.WORLD,
+        **limit,
+    )
+    return {**described(found), "compressed_rows": found.statistics.compressed_rows}
+
+
+def compression_abandoned(rank, size, folder, how):
+    """The second read, which compresses, takes 8 s in one process, to which Ctrl-C comes or which has a time limit."""
+    losses, _ = zero_one_game()
+    ends = cuts("even", size, losses.shape[1])
+    mine = rank == size - 1
+
+    def happens(number):
+        if how == "interrupt" and mine and number == 4:
+            os.kill(os.getpid(), signal.SIGINT)
+        if mine:
+            time.sleep(1)
+
+    limit = {"time_limit": 1.0} if how == "time limit" else {}
+    given = Chunks(losses[:, ends[rank] : ends[rank + 1]], happens, slow_read=2)
+    found = fit_mixture(given, group=torch_distributed.group.WORLD, **limit)
+    return {**described(found), "reads": given.times}
 
 
 def abandoned(rank, size, folder, how):

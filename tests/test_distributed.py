@@ -1,27 +1,20 @@
 """Several processes on one game: real processes, gloo, and every way in which one of them can fail."""
 
-import json
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from mixsolve import LossTable, fit_mixture, load_result
 from mixsolve.distributed import FRAME
-from mixsolve.row_attack import RowAttack
 from mixsolve.solvers.source import TableSource
 from mixsolve.strategy import strategy_from_dict
 from tests.certificates import assert_certificate
 from tests.group_jobs import SOLVERS, cuts, whole_game
+from tests.groups import ROOT, Groups, Together, run_group, shared
 
 pytest.importorskip("torch")
-
-ROOT = Path(__file__).resolve().parent.parent
-PRIVATE = ("seconds", "attack", "communicated")
-"""What the processes' answers may differ in."""
-
 
 KINDS = [(2, "even"), (4, "uneven"), (4, "one empty")]
 SPOILT = ["classifiers", "dtype", "tol", "temperature", "nan", "bad argument", "callback"]
@@ -53,65 +46,9 @@ JOBS = {
 }
 
 
-def run_group(folder, size, jobs, timeout=150):
-    """What the processes answered to each of the jobs; None of a process that died."""
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-m", "tests.group_jobs", str(rank), str(size), str(folder), json.dumps(jobs)],
-            cwd=ROOT,
-        )
-        for rank in range(size)
-    ]
-    try:
-        for process in processes:
-            process.wait(timeout=timeout)
-    finally:
-        for process in processes:
-            process.kill()
-            process.wait()
-    files = [folder / f"{rank}.json" for rank in range(size)]
-    return [json.loads(file.read_text()) if file.exists() else None for file in files]
-
-
 @pytest.fixture(scope="module")
 def groups(tmp_path_factory):
-    """The folder of a group by its size, and what its processes answered to a job: all by one start of the group."""
-    folders = {size: tmp_path_factory.mktemp(f"group-{size}") for size in JOBS}
-    answers = {size: run_group(folders[size], size, jobs) for size, jobs in JOBS.items()}
-
-    def of(size, *job, last=False):
-        places = [place for place, known in enumerate(JOBS[size]) if known == job]
-        return folders[size], [answer[places[-1 if last else 0]] for answer in answers[size]]
-
-    return of
-
-
-def shared(answer):
-    return {name: value for name, value in answer.items() if name not in PRIVATE}
-
-
-class Together:
-    """The answers of all processes as one result, for the checker."""
-
-    def __init__(self, answers, temperature, ends):
-        first = answers[0]
-        self.weights = np.array(first["weights"])
-        self.temperature = temperature
-        self.value, self.lower_bound = first["value"], first["lower_bound"]
-        self.worst_case_value = first["worst_case_value"]
-        self.gap = self.value - self.lower_bound
-        self.attack = joined([strategy_from_dict(answer["attack"]) for answer in answers], ends)
-
-
-def joined(attacks, ends):
-    if not isinstance(attacks[0], RowAttack):
-        return attacks[0]
-    return RowAttack(
-        np.concatenate([attack.sample + first for attack, first in zip(attacks, ends, strict=False)]),
-        np.concatenate([attack.attack for attack in attacks]),
-        np.concatenate([attack.probability for attack in attacks]),
-        int(ends[-1]),
-    )
+    return Groups(JOBS, tmp_path_factory)
 
 
 @pytest.mark.parametrize("solver", list(SOLVERS))

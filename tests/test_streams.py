@@ -443,6 +443,8 @@ def test_what_is_refused(tmp_path):
         fit_mixture([path, saved(tmp_path, losses[:4], "other.npy")])
     with refuses(TypeError, "losses", "complex"):
         fit_mixture(saved(tmp_path, losses.astype(complex), "complex.npy"))
+    with refuses(TypeError, "losses", "must hold float64"):
+        fit_mixture(saved(tmp_path, np.zeros((3, 20, 8), [("field", "f4")]), "fields.npy"))
     with refuses(ValueError, "sample_weight", "(900,)"):
         fit_mixture(path, sample_weight=np.ones(800))
     with refuses(ValueError, "sample_weight", "(900,)"):

@@ -37,7 +37,7 @@ class ChunkedSource:
         self.n_classifiers = table.n_classifiers
         self.table: LossTable | Chunks | None = table
         self.surveyed = table.surveyed
-        self._chunks = table
+        self.chunks = table
         self.always_float64 = combined_largest(reducer, not table.always_float64) == 0
         self.reducer = reducer
         self._threads = threads
@@ -61,7 +61,7 @@ class ChunkedSource:
         want = {"best_attack": best_attack, "hessian": hessians}
         abandoned = False
         try:
-            with closing(self._chunks.parts(cancel)) as parts:
+            with closing(self.chunks.parts(cancel)) as parts:
                 for part in parts:
                     found = self._answer_part(part, weights, temperature, visit, want, options)
                     hessian = np.empty(0) if found.hessian is None else found.hessian
@@ -78,14 +78,14 @@ class ChunkedSource:
 
     def loss_range(self) -> tuple[float, float]:
         lowest, highest = np.inf, -np.inf
-        for chunk in self._chunks.read():
+        for chunk in self.chunks.read():
             low, high = loss_range(chunk.table, self._threads)
             lowest, highest = min(lowest, low), max(highest, high)
         low, high = self.reducer.combine(np.array([-lowest, highest]), 2)
         return -float(low), float(high)
 
     def subsamples(self, seed: int, cancel: _native.CancelToken | None = None) -> Subsamples:
-        return self._chunks.subsamples(seed, self.reducer, cancel)
+        return self.chunks.subsamples(seed, self.reducer, cancel)
 
     def _answer_part(
         self,

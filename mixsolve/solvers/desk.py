@@ -93,10 +93,10 @@ class DriverDesk:
             raise Stopped(reached)
 
     @contextmanager
-    def abandoning(self) -> Iterator[_native.CancelToken]:
-        """The token of a pass that Ctrl-C ends, and the time limit once something is proved."""
+    def abandoning(self, proved: bool = False) -> Iterator[_native.CancelToken]:
+        """The token of a pass that Ctrl-C ends, and the time limit once something is proved, or need not be."""
         cancel, left = self.interruption.cancel, self.seconds_left()
-        if left is None or not self._certificate.has_candidate:
+        if left is None or not (proved or self._certificate.has_candidate):
             yield cancel
             return
         timer = threading.Timer(min(left, threading.TIMEOUT_MAX), cancel.cancel)
@@ -139,11 +139,10 @@ class DriverDesk:
         """Count bytes received since `before` to a phase."""
         self._communicated[phase] = self._communicated.get(phase, 0) + self._reducer.communicated - before
 
-    def wait(self, phase: str, task: Callable[[_native.CancelToken], T]) -> T:
-        begun, received = time.perf_counter(), self._reducer.communicated
-        if self._reducer.size > 1:  # the processes are together in it: none may leave
-            found = task(_native.CancelToken())
-            self.count_received(phase, received)
+    def wait(self, phase: str, task: Callable[[_native.CancelToken], T], *, together: bool = False) -> T:
+        begun = time.perf_counter()
+        if self._reducer.size > 1:
+            found = self._do_together(phase, task, together)
             self._journal.time(phase, begun)
             return found
         future: Future[T] = Future()
@@ -161,6 +160,17 @@ class DriverDesk:
             raise
         self._journal.time(phase, begun)
         return future.result()
+
+    def _do_together(self, phase: str, task: Callable[[_native.CancelToken], T], may_leave: bool) -> T:
+        """Run a task that the processes are in together, and leave together or not at all."""
+        received = self._reducer.communicated
+        if may_leave:
+            with self.abandoning(proved=True) as cancel:
+                found = task(cancel)
+        else:
+            found = task(_native.CancelToken())
+        self.count_received(phase, received)
+        return found
 
     def interrupt(self) -> None:
         self.interruption.requested = True

@@ -55,8 +55,12 @@ class Desk(Protocol):
     def count_bytes(self, bytes_read: int) -> None:
         """Count bytes of the table that the algorithm read beside the passes."""
 
-    def wait(self, phase: str, task: Callable[[CancelToken], T]) -> T:
-        """Run a long task beside the passes; Ctrl-C and the time limit end the waiting and set the task's token."""
+    def wait(self, phase: str, task: Callable[[CancelToken], T], *, together: bool = False) -> T:
+        """Run a long task beside the passes; Ctrl-C and the time limit end the waiting and set the task's token.
+
+        Of several processes none leaves a task alone: its token is only set where `together` says that the task then
+        raises `Cancelled` on all of them.
+        """
 
     def tolerance(self) -> float:
         """The gap, in units of the losses, at which the solve ends; 0 before anything is evaluated."""
