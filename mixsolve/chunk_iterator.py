@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mixsolve import _native
-from mixsolve.chunks import Chunk, Part
+from mixsolve.chunks import Chunk, Part, together_read
 from mixsolve.inputs import check_sample_weight, total_weight
 from mixsolve.read_ahead import BUFFERS, read_ahead
 from mixsolve.reservoir import Reservoir
@@ -142,7 +142,7 @@ class ChunkIterator:
     def subsamples(
         self, seed: int, reducer: Reducer, cancel: _native.CancelToken | None = None
     ) -> Subsamples:
-        return self._reservoir.subsamples(self.n_classifiers, reducer)
+        return self._reservoir.subsamples(self.n_classifiers, reducer, together_read(reducer, None))
 
     def fingerprint(self) -> str:
         """Of the first and last sample of every chunk, and of the weights."""

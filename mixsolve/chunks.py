@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 
+from mixsolve import _native
 from mixsolve.reduction import combined_sum
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from mixsolve import _native
     from mixsolve.file_table import FileTable
     from mixsolve.reduction import Reducer
     from mixsolve.table import LossTable
@@ -38,6 +38,14 @@ class Chunk(NamedTuple):
     """Their losses, with sample weights that sum to 1 over the chunk."""
     mass: float
     """What their weights add up to in the whole game, over all processes."""
+
+
+class Survey(NamedTuple):
+    """A read of the whole table that some process had to make before the solve, to know its part of it."""
+
+    seconds: float
+    bytes_read: int
+    """By this process."""
 
 
 class Part(NamedTuple):
@@ -97,7 +105,13 @@ class Chunks(Protocol):
     def subsamples(
         self, seed: int, reducer: Reducer, cancel: _native.CancelToken | None = None
     ) -> Subsamples:
-        """Random sets of samples of positive weight, disjoint; none where there are few samples."""
+        """Random sets of samples of positive weight, disjoint; none where there are few samples.
+
+        Raises
+        ------
+        Cancelled
+            On all processes, when the token of one is set while it reads.
+        """
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,12 +167,13 @@ class Shard:
     def subsamples(
         self, seed: int, reducer: Reducer, cancel: _native.CancelToken | None = None
     ) -> Subsamples:
+        bytes_read = together_read(reducer, None)
         weighted = np.flatnonzero(self.sample_weight > 0)
         total = round(combined_sum(reducer, weighted.size))
         size = subsample_size(total, weighted.size)
         drawn = np.random.default_rng(seed).choice(weighted, SUBSAMPLES * size, replace=False)
         parts = [] if total < 8 * SMALLEST else [np.sort(part) for part in np.split(drawn, SUBSAMPLES)]
-        return Subsamples((excerpt_shard(self, part, reducer) for part in parts), len(parts))
+        return Subsamples((excerpt_shard(self, part, reducer) for part in parts), len(parts), bytes_read)
 
 
 @dataclass(frozen=True, eq=False)
@@ -167,10 +182,24 @@ class Subsamples:
 
     parts: Iterator[Shard]
     count: int
-    is_read: bool = False
-    """Whether the whole table was read to find them; the copies of the samples are then in memory."""
+    bytes_read: int | None = None
+    """What this process read to find them, where some process read all of its part; else None."""
     is_counted: bool = False
-    """Whether what is read of the table for them is counted by whoever made them."""
+    """Whether nothing more is to be counted for them: they are copies in memory, or counted by whoever made them."""
+
+
+def together_read(reducer: Reducer, bytes_read: int | None, abandoned: bool = False) -> int | None:
+    """What this process read to draw its samples; None only where no process read anything.
+
+    Raises
+    ------
+    Cancelled
+        On all processes, where one abandoned its reading.
+    """
+    some_read, some_abandoned = reducer.combine(np.array([bytes_read is not None, abandoned], np.float64), 2)
+    if some_abandoned:
+        raise _native.Cancelled
+    return (bytes_read or 0) if some_read else None
 
 
 def subsample_size(n_weighted: int, n_own: int) -> int:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from mixsolve import _native
-from mixsolve.chunks import SUBSAMPLES, Chunk, Part
+from mixsolve.chunks import SUBSAMPLES, Chunk, Part, together_read
 from mixsolve.file_table import FileTable
 from mixsolve.inputs import (
     check_attack_prior,
@@ -166,9 +166,14 @@ class FileStream:
         weighted = self.n_samples if self._weight is None else int(np.count_nonzero(self._weight))
         expected = Expected(weighted, self.nbytes / self.n_samples)
         reservoir = Reservoir(seed, self._limit // RESERVOIR_PART, expected)
-        for chunk in self.read(cancel):
-            reservoir.offer(chunk)
-        return reservoir.subsamples(self.n_classifiers, reducer)
+        abandoned = False
+        try:
+            for chunk in self.read(cancel):
+                reservoir.offer(chunk)
+        except _native.Cancelled:
+            abandoned = True  # the others learn of it here
+        bytes_read = together_read(reducer, self.nbytes, abandoned)
+        return reservoir.subsamples(self.n_classifiers, reducer, bytes_read)
 
     @property
     def may_be_binary(self) -> bool:

@@ -21,6 +21,8 @@ import torch.distributed as torch_distributed
 from mixsolve import Fista, LossTable, Newton, RowGeneration, _native, fit_mixture, master
 from mixsolve.chunks import Shard
 from mixsolve.distributed import GroupReducer
+from mixsolve.file_stream import FileStream
+from mixsolve.npy_files import NpyFile
 from mixsolve.solvers.chunked_source import ChunkedSource
 from tests.test_binary_losses import zero_one
 from tests.test_streams import game
@@ -165,6 +167,15 @@ def streamed(rank, size, folder):
     return described(fit_mixture(path, memory_limit=1 << 22, group=torch_distributed.group.WORLD))
 
 
+def mixed_forms(rank, size, folder):
+    """No samples, an array, a file and chunks."""
+    losses, weight, _ = part("one empty", rank, size)
+    path = Path(folder) / f"mixed-{rank}.npy"
+    np.save(path, losses)
+    given = [losses, losses, path, [losses[:, :90], losses[:, 90:]]][rank]
+    return described(fit_mixture(given, sample_weight=weight, tol=1e-8, group=torch_distributed.group.WORLD))
+
+
 def continued(rank, size, folder):
     losses, _, _ = part("even", rank, size)
     options = {"tol": 1e-9, "group": torch_distributed.group.WORLD, "checkpoint": Path(folder) / "kept"}
@@ -193,6 +204,30 @@ def stopped_by_one(rank, size, folder):
             group=torch_distributed.group.WORLD,
         )
     )
+
+
+class SlowFile(FileStream):
+    """Takes a second before each chunk, after the first ones, of a read that is no pass."""
+
+    def read(self, cancel=None):
+        for number, chunk in enumerate(super().read(cancel)):
+            if number >= 2:
+                time.sleep(1)
+            if number == 2 and self.interrupts:
+                os.kill(os.getpid(), signal.SIGINT)
+            yield chunk
+
+
+def drawing_abandoned(rank, size, folder, how):
+    """The read that draws subsamples takes long in one process, to which Ctrl-C comes or which has a time limit."""
+    losses, _, _ = part("even", rank, size)
+    path = Path(folder) / f"drawn-{rank}.npy"
+    np.save(path, losses)
+    own = SlowFile if rank == size - 1 else FileStream
+    given = own([NpyFile.open(path)], memory_limit=1 << 16)
+    given.interrupts = how == "interrupt"
+    limit = {"time_limit": 1.0} if how == "time limit" else {}
+    return described(fit_mixture(given, group=torch_distributed.group.WORLD, **limit))
 
 
 class Chunks:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from mixsolve import LossTable, fit_mixture, load_result
+from mixsolve.chunks import SMALLEST, SUBSAMPLES
 from mixsolve.distributed import FRAME
 from mixsolve.solvers.source import TableSource
 from mixsolve.strategy import strategy_from_dict
@@ -34,6 +35,8 @@ JOBS = {
         ("stopped_by_one",),
         ("abandoned", "time limit"),
         ("abandoned", "interrupt"),
+        ("drawing_abandoned", "time limit"),
+        ("drawing_abandoned", "interrupt"),
         *[("fail_somehow", how) for how in SPOILT],
         ("solve", "even", "RowGeneration"),
     ],
@@ -42,6 +45,7 @@ JOBS = {
         ("stalled_master", "one empty", 1 << 26),
         ("one_pass", "uneven"),
         ("one_pass", "one empty"),
+        ("mixed_forms",),
     ],
 }
 
@@ -144,6 +148,19 @@ def test_parts_in_files(groups):
     assert answers[0]["bytes_read"] == answers[0]["passes"] * losses.nbytes
 
 
+def test_parts_of_different_forms(groups):
+    """Only the chunks are read beforehand, and only the file to draw subsamples; of the array these are read alone."""
+    losses, weight = whole_game()
+    _, answers = groups(4, "mixed_forms")
+    assert all(shared(answer) == shared(answers[0]) for answer in answers)
+    ends = cuts("one empty", 4, 1300)
+    assert_certificate(Together(answers, 0.0, ends), losses, sample_weight=weight, tol=1e-8)
+    array, file, chunks = np.diff(ends)[1:]
+    drawn = SUBSAMPLES * (SMALLEST * array // losses.shape[1])
+    read = answers[0]["bytes_read"] - (answers[0]["passes"] - 2) * losses.nbytes
+    assert read == (chunks + file + drawn) * losses[:, 0].nbytes
+
+
 def test_a_killed_group_goes_on_from_files_that_differ_by_a_pass(groups):
     losses, _ = whole_game()
     _, answers = groups(2, "continued")
@@ -168,6 +185,17 @@ def test_a_pass_is_abandoned_by_all_processes_together(how, status, groups):
         assert answer["reads"] == 3
         assert answer["seconds"] < 5
         assert 0 < answer["gap"] < 0.2
+    assert_certificate(Together(answers, 0.0, cuts("even", 2, 1300)), losses)
+
+
+@pytest.mark.parametrize(("how", "status"), [("time limit", "TIME_LIMIT"), ("interrupt", "INTERRUPTED")])
+def test_the_read_that_draws_subsamples_is_abandoned_by_all_processes_together(how, status, groups):
+    """A dozen seconds of it were left, and nothing was proved."""
+    losses, _ = whole_game()
+    _, answers = groups(2, "drawing_abandoned", how)
+    assert all(shared(answer) == shared(answers[0]) for answer in answers)
+    assert [(answer["status"], answer["passes"]) for answer in answers] == [(status, 1)] * 2
+    assert all(answer["seconds"] < 5 for answer in answers)
     assert_certificate(Together(answers, 0.0, cuts("even", 2, 1300)), losses)
 
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from mixsolve import _native
+from mixsolve.chunks import Survey
 from mixsolve.passes import PassAnswer, loss_range, raise_if_not_finite, run_pass
-from mixsolve.reduction import combined_largest
 from mixsolve.solvers.source import answer_in_blocks
 
 if TYPE_CHECKING:
@@ -36,9 +36,11 @@ class ChunkedSource:
     def __init__(self, table: Chunks, threads: int | None, reducer: Reducer) -> None:
         self.n_classifiers = table.n_classifiers
         self.table: LossTable | Chunks | None = table
-        self.surveyed = table.surveyed
         self.chunks = table
-        self.always_float64 = combined_largest(reducer, not table.always_float64) == 0
+        own = -1.0 if table.surveyed is None else table.surveyed
+        mixed, surveyed = reducer.combine(np.array([not table.always_float64, own], dtype=np.float64), 2)
+        self.always_float64 = mixed == 0
+        self.surveyed = None if surveyed < 0 else Survey(float(surveyed), table.nbytes if own >= 0 else 0)
         self.reducer = reducer
         self._threads = threads
 

@@ -122,10 +122,11 @@ class DriverDesk:
     def keep(self, core: Callable[[], Core]) -> None:
         self.core = core
 
-    def count_read(self, seconds: float) -> None:
+    def count_read(self, seconds: float, bytes_read: int | None = None) -> None:
         assert self._source.table is not None
-        bytes_read = round(combined_sum(self._reducer, self._source.table.nbytes))
-        self._journal.record(self._certificate, evaluations=0, bytes_read=bytes_read, pass_seconds=seconds)
+        own = self._source.table.nbytes if bytes_read is None else bytes_read
+        total = round(combined_sum(self._reducer, own))
+        self._journal.record(self._certificate, evaluations=0, bytes_read=total, pass_seconds=seconds)
 
     def count_bytes(self, bytes_read: int) -> None:
         self._journal.bytes_read += round(combined_sum(self._reducer, bytes_read))

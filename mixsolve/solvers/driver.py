@@ -114,7 +114,7 @@ class Driver:
             self._start = kept.weights
             self._journal.continue_from(kept.history)
         if self._source.surveyed is not None:
-            self._desk.count_read(self._source.surveyed)
+            self._desk.count_read(*self._source.surveyed)
         return Problem(
             n_classifiers=self._source.n_classifiers,
             table=self._source.table,

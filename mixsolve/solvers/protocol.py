@@ -49,8 +49,8 @@ class Desk(Protocol):
     def keep(self, core: Callable[[], Core]) -> None:
         """Write what this returns to the checkpoint, if there is one, after every pass from now on."""
 
-    def count_read(self, seconds: float) -> None:
-        """Count a read of the whole table that the algorithm made itself."""
+    def count_read(self, seconds: float, bytes_read: int | None = None) -> None:
+        """Count a read of the whole table that the algorithm made itself; of it this process so much, or its part."""
 
     def count_bytes(self, bytes_read: int) -> None:
         """Count bytes of the table that the algorithm read beside the passes."""
