@@ -7,7 +7,6 @@ it found to ``FOLDER/RANK.json``, or the error that it met.
 import json
 import os
 import shutil
-import signal
 import sys
 import time
 from contextlib import contextmanager
@@ -21,58 +20,11 @@ import torch.distributed as torch_distributed
 from mixsolve import Fista, LossTable, Newton, RowGeneration, _native, fit_mixture, master
 from mixsolve.chunks import Shard
 from mixsolve.distributed import GroupReducer
-from mixsolve.file_stream import FileStream
-from mixsolve.npy_files import NpyFile
 from mixsolve.solvers.chunked_source import ChunkedSource
-from tests.test_binary_losses import zero_one
-from tests.test_streams import game
+from tests.group_interruptions import abandoned, compression_abandoned, drawing_abandoned, stopped_by_one
+from tests.group_parts import cuts, described, part, whole_game, zero_one_game
 
 SOLVERS = {"RowGeneration": (RowGeneration(), 0.0), "Newton": (Newton(), 0.05), "Fista": (Fista(), 0.05)}
-
-
-def whole_game(seed=5, n_samples=1300):
-    """A table whose samples are of rising difficulty, and weights for them."""
-    return game(seed, n_samples), np.random.default_rng(seed).random(n_samples) + 0.1
-
-
-def cuts(kind, size, n_samples):
-    """Where the parts of the processes begin and end."""
-    if kind == "even":
-        return np.linspace(0, n_samples, size + 1).astype(int)
-    if kind == "uneven":
-        return np.concatenate([[0], n_samples - 2 ** np.arange(size - 1, -1, -1) + 1])
-    return np.concatenate([[0, 0], np.linspace(0, n_samples, size).astype(int)[1:]])  # the first has none
-
-
-def part(kind, rank, size):
-    losses, weight = whole_game()
-    ends = cuts(kind, size, losses.shape[1])
-    own = slice(ends[rank], ends[rank + 1])
-    return losses[:, own].copy(), weight[own], own
-
-
-def zero_one_game(seed=6, n_samples=500):
-    """0/1 losses, of classifiers that are fooled more or less often."""
-    density = np.array([0.1, 0.12, 0.15, 0.2, 0.3])[:, None, None]
-    return zero_one(seed, 5, n_samples, 30, density), np.random.default_rng(seed).random(n_samples) + 0.1
-
-
-def described(result):
-    attack = result.attack.to_dict()
-    return {
-        "weights": result.weights.tolist(),
-        "value": result.value,
-        "lower_bound": result.lower_bound,
-        "worst_case_value": result.worst_case_value,
-        "status": result.status.name,
-        "passes": result.passes,
-        "evaluations": result.evaluations,
-        "bytes_read": result.bytes_read,
-        "history": [(p.passes, p.value, p.lower_bound) for p in result.history],
-        "communicated": dict(result.statistics.communicated),
-        "attack": attack,
-        "message": result.message,
-    }
 
 
 def solve(rank, size, folder, kind, solver, tol="1e-8"):
@@ -192,58 +144,6 @@ def continued(rank, size, folder):
     return described(fit_mixture(losses, **options))
 
 
-def stopped_by_one(rank, size, folder):
-    losses, _, _ = part("even", rank, size)
-    return described(
-        fit_mixture(
-            losses,
-            tol=1e-12,
-            solver=Fista(restart=False),
-            temperature=0.05,
-            callback=lambda progress: rank == size - 1 and progress.passes == 5,
-            group=torch_distributed.group.WORLD,
-        )
-    )
-
-
-class SlowFile(FileStream):
-    """Takes a second before each chunk, after the first ones, of a read that is no pass."""
-
-    def read(self, cancel=None):
-        for number, chunk in enumerate(super().read(cancel)):
-            if number >= 2:
-                time.sleep(1)
-            if number == 2 and self.interrupts:
-                os.kill(os.getpid(), signal.SIGINT)
-            yield chunk
-
-
-def drawing_abandoned(rank, size, folder, how):
-    """The read that draws subsamples takes long in one process, to which Ctrl-C comes or which has a time limit."""
-    losses, _, _ = part("even", rank, size)
-    path = Path(folder) / f"drawn-{rank}.npy"
-    np.save(path, losses)
-    own = SlowFile if rank == size - 1 else FileStream
-    given = own([NpyFile.open(path)], memory_limit=1 << 16)
-    given.interrupts = how == "interrupt"
-    limit = {"time_limit": 1.0} if how == "time limit" else {}
-    return described(fit_mixture(given, group=torch_distributed.group.WORLD, **limit))
-
-
-class Chunks:
-    """A dozen chunks; in one of the reads something happens before each from the fifth one on."""
-
-    def __init__(self, losses, happens, slow_read=3):
-        self.losses, self.happens, self.slow_read, self.times = losses, happens, slow_read, 0
-
-    def __iter__(self):
-        self.times += 1
-        for number, chunk in enumerate(np.array_split(self.losses, 12, axis=1)):
-            if self.times == self.slow_read and number >= 4:
-                self.happens(number)
-            yield chunk
-
-
 def zero_one_losses(rank, size, folder, kind, form, temperature):
     """0/1 losses in memory, in files, with another loss at the end of one part, or too little memory in one process."""
     losses, weight = zero_one_game()
@@ -267,40 +167,6 @@ def zero_one_losses(rank, size, folder, kind, form, temperature):
         **limit,
     )
     return {**described(found), "compressed_rows": found.statistics.compressed_rows}
-
-
-def compression_abandoned(rank, size, folder, how):
-    """The second read, which compresses, takes 8 s in one process, to which Ctrl-C comes or which has a time limit."""
-    losses, _ = zero_one_game()
-    ends = cuts("even", size, losses.shape[1])
-    mine = rank == size - 1
-
-    def happens(number):
-        if how == "interrupt" and mine and number == 4:
-            os.kill(os.getpid(), signal.SIGINT)
-        if mine:
-            time.sleep(1)
-
-    limit = {"time_limit": 1.0} if how == "time limit" else {}
-    given = Chunks(losses[:, ends[rank] : ends[rank + 1]], happens, slow_read=2)
-    found = fit_mixture(given, group=torch_distributed.group.WORLD, **limit)
-    return {**described(found), "reads": given.times}
-
-
-def abandoned(rank, size, folder, how):
-    """Every process takes 8 s for the third read, or Ctrl-C comes to one of them, which then takes as long."""
-    losses, _, _ = part("even", rank, size)
-
-    def happens(number):
-        if how == "interrupt" and rank == size - 1 and number == 4:
-            os.kill(os.getpid(), signal.SIGINT)
-        if how == "time limit" or rank == size - 1:
-            time.sleep(1)
-
-    limit = {"time_limit": 1.0} if how == "time limit" else {}
-    given = Chunks(losses, happens)
-    found = fit_mixture(given, tol=1e-13, group=torch_distributed.group.WORLD, **limit)
-    return {**described(found), "gap": found.gap, "reads": given.times}
 
 
 def fail_somehow(rank, size, folder, how):
@@ -328,10 +194,17 @@ def fail_somehow(rank, size, folder, how):
     return described(fit_mixture(losses, **options))
 
 
+JOBS = [
+    *(solve, one_pass, large_core, stalled_master, ragged_with_priors, streamed, mixed_forms, continued),
+    *(zero_one_losses, stopped_by_one, abandoned, compression_abandoned, drawing_abandoned, fail_somehow),
+]
+KNOWN = {job.__name__: job for job in JOBS}
+
+
 def done(job, rank, size, folder, arguments):
     begun = time.monotonic()
     try:
-        found = globals()[job](rank, size, folder, *arguments)
+        found = KNOWN[job](rank, size, folder, *arguments)
     except Exception as error:
         found = {"error": type(error).__name__, "message": str(error)}
     return {**found, "seconds": time.monotonic() - begun}

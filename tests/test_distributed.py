@@ -12,7 +12,8 @@ from mixsolve.distributed import FRAME
 from mixsolve.solvers.source import TableSource
 from mixsolve.strategy import strategy_from_dict
 from tests.certificates import assert_certificate
-from tests.group_jobs import SOLVERS, cuts, whole_game
+from tests.group_jobs import SOLVERS
+from tests.group_parts import cuts, whole_game
 from tests.groups import ROOT, Groups, Together, run_group, shared
 
 pytest.importorskip("torch")

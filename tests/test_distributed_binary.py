@@ -5,7 +5,7 @@ import pytest
 
 from mixsolve import fit_mixture
 from tests.certificates import assert_certificate
-from tests.group_jobs import cuts, zero_one_game
+from tests.group_parts import cuts, zero_one_game
 from tests.groups import Groups, Together, shared
 from tests.tolerances import rounding_slack
 
