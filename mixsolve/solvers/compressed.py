@@ -121,12 +121,12 @@ class Compressed:
     def _read(self, problem: Problem, cancel: CancelToken) -> tuple[int | None, BinaryGame | None]:
         """Bytes read, None for those of the whole table, and the game."""
         table = problem.table
-        if isinstance(table, LossTable):
+        assert table is not None
+        if isinstance(table, LossTable) and problem.memory_limit is None:
             bytes_read, game = compress_binary(table, self.temperature, problem.threads, cancel)
             return None if bytes_read == table.nbytes else bytes_read, game
-        assert table is not None
         return compress_chunks(
-            table,
+            Shard(table, table.n_classifiers) if isinstance(table, LossTable) else table,
             self.temperature,
             problem.reducer,
             memory_limit=problem.memory_limit,
