@@ -57,6 +57,10 @@ struct FewClassifiers {
         }
     }
 
+    static int samples_in_cache(const Block& block) {
+        const int64_t samples = static_cast<int64_t>(kRangeRows) * block.n_segments / block.n_rows;
+        return samples > 1 ? static_cast<int>(samples) : 1;
+    }
     // Several loops over the losses are done range by range of samples, so that all but the first find them in the
     // caches.
     template <int Planes>
@@ -72,7 +76,7 @@ struct FewClassifiers {
         }
         const int64_t n_loops = best ? n_queries + n_soft : n_queries;
         const int n = block.n_segments;
-        const int range = n_loops == 1 ? n : kRangeRows * n > block.n_rows ? kRangeRows * n / block.n_rows : 1;
+        const int in_cache = samples_in_cache(block), range = n_loops == 1 ? n : in_cache;
         Vec<Score>* totals = static_cast<Vec<Score>*>(work.totals);
         for (int64_t i = 0; i < n_queries * Planes; ++i) totals[i] = splat(Score(0));
         for (int first = 0; first < n; first += range) {
@@ -95,7 +99,7 @@ struct FewClassifiers {
                 if (q < work.request->n_hessians) {
                     soften_with_hessian<Planes>(rows, any, q, first, last);
                 } else {
-                    soften<Planes>(rows, any, q, Turn::of(loop++, n_plain), first, last);
+                    soften<Planes>(rows, any, q, Turn::of(loop++, n_plain), first, last, in_cache);
                 }
             }
         }
@@ -140,23 +144,23 @@ struct FewClassifiers {
     }
     template <int Planes>
     static void soften(const Rows<Score, Stored>& rows, const Segments<Score>& any, int64_t q, Turn turn, int first,
-                       int last) {
+                       int last, int run) {
         Workspace& work = any.work;
         const Segments<Score> query = any.of(q, buffer<Score>(work.probabilities, 0), turn);
-        soften_by_loop<Planes>(rows, query, weights<Score>(work) + q * Planes, first, last,
+        soften_by_loop<Planes>(rows, query, weights<Score>(work) + q * Planes, first, last, run,
                                static_cast<Vec<Score>*>(work.totals) + q * Planes, work.gradient + q * Planes);
         query.values_from_masses(first, last);
     }
     template <int Planes>
     static void soften_by_loop(const Rows<Score, Stored>& rows, const Segments<Score>& query, const Score* weights,
-                               int first, int last, Vec<Score>* total, double* gradient) {
+                               int first, int last, int run, Vec<Score>* total, double* gradient) {
         if constexpr (SubsetSums<Score, Stored, Planes>::kAreThere) {
             const SetSweep<Planes> sweep{rows, query};
             if (sweep.suits()) return sweep.soften(first, last, total, gradient);
         }
         if constexpr (FusedOnce<Score, Stored, Planes>::kFits && kIsUsual) {
-            if (query.block.n_rows >= FusedOnce<Score, Stored, Planes>::kFewestRows * query.block.n_segments) {
-                return FusedOnce<Score, Stored, Planes>{rows, query, weights}.soften(first, last, total, gradient);
+            if (!query.work.request->temperature_per_sample) {
+                return FusedOnce<Score, Stored, Planes>{rows, query, weights}.soften(first, last, run, gradient);
             }
         }
         Fused<Score, Stored, Planes>{rows, query, weights}.soften(first, last, total, gradient);

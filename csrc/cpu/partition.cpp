@@ -10,13 +10,13 @@ constexpr int64_t kPartialSums = 1 << 23;  // doubles that the chunks of a pass 
 constexpr int kLineRows = 16;              // rows are counted in whole vectors of the widest kind
 constexpr int kSmallRun = 256;             // shorter runs of rows are copied together rather than visited one by one
 
-// Long runs of rows in each plane are what memory likes best, so a block of many classifiers may outgrow the core's own
-// caches; a block of few classifiers stays within the first.
+// Long runs of rows in each plane are what memory likes best, so a block of many classifiers fills half of the second
+// cache, or outgrows it; a block of few classifiers stays within the first.
 int rows_per_block(const LossTable& table, const PassRequest& request) {
-    constexpr int64_t kFirstCache = 32768, kWide = 1 << 21, kFewest = 1024, kMost = 4096;
+    constexpr int64_t kFirstCache = 32768, kHalfSecondCache = 1 << 19, kFewest = 1024, kMost = 4096;
     static_assert(kMost <= kMaxBlockRows, "a block must fit the buffers");
     const int64_t fewest =
-        takes_many_planes(table, request) ? std::clamp(kWide / table.row_bytes(), kFewest, 2 * kFewest) : kFewest;
+        takes_many_planes(table, request) ? std::clamp(kHalfSecondCache / table.row_bytes(), kFewest, kMost) : kFewest;
     return static_cast<int>(std::clamp(kFirstCache / table.row_bytes(), fewest, kMost) / kLineRows * kLineRows);
 }
 

@@ -103,10 +103,28 @@ MIXSOLVE_INLINE Vec<T> lane_index() {
     for (int lane = 0; lane < kLanes<T>; ++lane) x[lane] = static_cast<T>(lane);
     return x;
 }
+// The first `count` lanes of `x`, the others of `rest`.
+template <class T>
+MIXSOLVE_INLINE Vec<T> first_lanes(Vec<T> x, int64_t count, Vec<T> rest) {
+#if defined(__AVX512F__)
+    if constexpr (sizeof(T) == 4) {
+        return _mm512_mask_mov_ps(rest, static_cast<__mmask16>((1u << count) - 1u), x);
+    } else {
+        return _mm512_mask_mov_pd(rest, static_cast<__mmask8>((1u << count) - 1u), x);
+    }
+#else
+    return lane_index<T>() < splat(static_cast<T>(count)) ? x : rest;
+#endif
+}
 // The first `count` lanes of x, `rest` in the others.
 template <class T>
 MIXSOLVE_INLINE Vec<T> keep_first(Vec<T> x, int64_t count, T rest = T(0)) {
-    return lane_index<T>() < splat(static_cast<T>(count)) ? x : splat(rest);
+    return first_lanes<T>(x, count, splat(rest));
+}
+// `rest` in the first `count` lanes, those of x in the others.
+template <class T>
+MIXSOLVE_INLINE Vec<T> drop_first(Vec<T> x, int64_t count, T rest = T(0)) {
+    return first_lanes<T>(splat(rest), count, x);
 }
 
 // Whether some lane is all ones; the others are 0.
