@@ -164,32 +164,6 @@ uint64_t bits_of(double x) {
     return bits;
 }
 
-// Numbers the groups of samples with equal sets, prior and temperature.
-void find_groups(const BinaryRequest& request, BinaryRows& rows) {
-    const auto alike = [&](int64_t a, int64_t b) {
-        const int64_t i = rows.offsets[a], j = rows.offsets[b], n = rows.offsets[a + 1] - i;
-        if (rows.offsets[b + 1] - j != n) return false;
-        if (request.temperature && request.temperature[a] != request.temperature[b]) return false;
-        return std::equal(&rows.fooled[i], &rows.fooled[i] + n, &rows.fooled[j]) &&
-               (request.maximal || std::equal(&rows.mass[i], &rows.mass[i] + n, &rows.mass[j]));
-    };
-    const auto hash = [&](int64_t sample) {
-        uint64_t code = request.temperature ? mixed(bits_of(request.temperature[sample])) : 0;
-        for (int64_t i = rows.offsets[sample]; i < rows.offsets[sample + 1]; ++i) {
-            code = mixed(code ^ rows.fooled[i]);
-            if (!request.maximal) code = mixed(code ^ bits_of(rows.mass[i]));
-        }
-        return static_cast<size_t>(code);
-    };
-    std::unordered_map<int64_t, int64_t, decltype(hash), decltype(alike)> known(64, hash, alike);
-    const auto n_samples = static_cast<int64_t>(rows.offsets.size()) - 1;
-    for (int64_t i = 0; i < n_samples; ++i) {
-        const auto [entry, is_new] = known.emplace(i, static_cast<int64_t>(rows.leader.size()));
-        if (is_new) rows.leader.push_back(i);
-        rows.group.push_back(entry->second);
-    }
-}
-
 void join(const std::vector<Chunk>& chunks, BinaryRows& rows) {
     rows.offsets.push_back(0);
     for (const Chunk& chunk : chunks) {
@@ -201,6 +175,32 @@ void join(const std::vector<Chunk>& chunks, BinaryRows& rows) {
 }
 
 }  // namespace
+
+void find_groups(const double* temperature, BinaryRows& rows) {
+    const bool weighed = !rows.mass.empty();
+    const auto alike = [&](int64_t a, int64_t b) {
+        const int64_t i = rows.offsets[a], j = rows.offsets[b], n = rows.offsets[a + 1] - i;
+        if (rows.offsets[b + 1] - j != n) return false;
+        if (temperature && temperature[a] != temperature[b]) return false;
+        return std::equal(&rows.fooled[i], &rows.fooled[i] + n, &rows.fooled[j]) &&
+               (!weighed || std::equal(&rows.mass[i], &rows.mass[i] + n, &rows.mass[j]));
+    };
+    const auto hash = [&](int64_t sample) {
+        uint64_t code = temperature ? mixed(bits_of(temperature[sample])) : 0;
+        for (int64_t i = rows.offsets[sample]; i < rows.offsets[sample + 1]; ++i) {
+            code = mixed(code ^ rows.fooled[i]);
+            if (weighed) code = mixed(code ^ bits_of(rows.mass[i]));
+        }
+        return static_cast<size_t>(code);
+    };
+    std::unordered_map<int64_t, int64_t, decltype(hash), decltype(alike)> known(64, hash, alike);
+    const auto n_samples = static_cast<int64_t>(rows.offsets.size()) - 1;
+    for (int64_t i = 0; i < n_samples; ++i) {
+        const auto [entry, is_new] = known.emplace(i, static_cast<int64_t>(rows.leader.size()));
+        if (is_new) rows.leader.push_back(i);
+        rows.group.push_back(entry->second);
+    }
+}
 
 BinaryRows binary_rows(const LossTable& table, const BinaryRequest& request) {
     std::vector<Chunk> chunks = cut(table);
@@ -232,7 +232,7 @@ BinaryRows binary_rows(const LossTable& table, const BinaryRequest& request) {
     if (odd != kNever) rows.rows_read = rows_between(table, 0, chunks[odd].end);
     if (odd != kNever || !alike) return rows;
     join(chunks, rows);
-    find_groups(request, rows);
+    find_groups(request.temperature, rows);
     rows.found = true;
     return rows;
 }

@@ -33,4 +33,8 @@ struct BinaryRows {
 
 BinaryRows binary_rows(const LossTable& table, const BinaryRequest& request);
 
+// Numbers the groups of samples with equal sets, prior (if there is one) and temperature (if they have their own):
+// fills in `group` and `leader` from what else is known of the rows.
+void find_groups(const double* temperature, BinaryRows& rows);
+
 }  // namespace mixsolve

@@ -264,6 +264,8 @@ PYBIND11_MODULE(_native, module) {
     module.def("extremes", &extremes, py::arg("table"), py::arg("threads") = 0, py::arg("cancel") = py::none());
     module.def("binary_rows", &binary_rows, py::arg("table"), py::arg("maximal"), py::arg("temperature") = py::none(),
                py::arg("threads") = 0, py::arg("cancel") = py::none());
+    module.def("binary_groups", &mixsolve::binary_groups, py::arg("offsets"), py::arg("fooled"),
+               py::arg("mass") = py::none(), py::arg("temperature") = py::none());
     module.def("binary_pass", &binary_pass, py::arg("table"), py::arg("weights"), py::arg("best_attack") = false,
                py::arg("threads") = 0, py::arg("cancel") = py::none());
     module.def("screened_pass", &screened_pass, py::arg("table"), py::arg("copy"), py::arg("weights"), py::arg("slack"),

@@ -96,6 +96,12 @@ def binary_rows(
     threads: int = 0,
     cancel: CancelToken | None = None,
 ) -> tuple[int, tuple[NDArray[Any], ...] | None]: ...
+def binary_groups(
+    offsets: NDArray[np.int64],
+    fooled: NDArray[np.uint64],
+    mass: NDArray[np.float64] | None = None,
+    temperature: NDArray[np.float64] | None = None,
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]: ...
 def binary_pass(
     table: Table,
     weights: NDArray[np.float64],

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mixsolve import _native
-from mixsolve.chunks import Chunk, Part
+from mixsolve.chunks import Chunk, Part, together_read
 from mixsolve.inputs import check_sample_weight, total_weight
 from mixsolve.read_ahead import BUFFERS, read_ahead
 from mixsolve.reservoir import Reservoir
@@ -84,6 +84,7 @@ class ChunkIterator:
         self._digests: list[bytes] = []
         counts: list[NDArray[np.int64]] = []
         self.n_samples = self.n_classifiers = self.nbytes = 0
+        self.may_be_binary = False
         weight = None if self._given_weight is None else np.asarray(self._given_weight, dtype=np.float64)
         for table in read_ahead(self._tables):
             if self.n_classifiers not in (0, table.n_classifiers):
@@ -92,6 +93,7 @@ class ChunkIterator:
                     f"{table.n_classifiers}, those before have {self.n_classifiers}"
                 )
             first = self.n_samples
+            self.may_be_binary = table.begins_binary and (not counts or self.may_be_binary)
             self.n_classifiers = table.n_classifiers
             self.kind = table.storage.name.lower()
             self.n_samples += table.n_samples
@@ -140,7 +142,7 @@ class ChunkIterator:
     def subsamples(
         self, seed: int, reducer: Reducer, cancel: _native.CancelToken | None = None
     ) -> Subsamples:
-        return self._reservoir.subsamples(self.n_classifiers, reducer)
+        return self._reservoir.subsamples(self.n_classifiers, reducer, together_read(reducer, None))
 
     def fingerprint(self) -> str:
         """Of the first and last sample of every chunk, and of the weights."""

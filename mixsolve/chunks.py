@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 
+from mixsolve import _native
 from mixsolve.reduction import combined_sum
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from mixsolve import _native
     from mixsolve.file_table import FileTable
     from mixsolve.reduction import Reducer
     from mixsolve.table import LossTable
@@ -40,6 +40,14 @@ class Chunk(NamedTuple):
     """What their weights add up to in the whole game, over all processes."""
 
 
+class Survey(NamedTuple):
+    """A read of the whole table that some process had to make before the solve, to know its part of it."""
+
+    seconds: float
+    bytes_read: int
+    """By this process."""
+
+
 class Part(NamedTuple):
     """Consecutive samples of a table, to be passed over."""
 
@@ -51,6 +59,8 @@ class Part(NamedTuple):
     """What a sum over this table counts for in the whole game, over all processes."""
     room: float = math.inf
     """Bytes that what is found about single samples may take, before it is handed on."""
+    stored_bytes: int | None = None
+    """What was read of a file whose losses are converted; None where passes read them as they are stored."""
 
 
 class Chunks(Protocol):
@@ -79,6 +89,10 @@ class Chunks(Protocol):
     def surveyed(self) -> float | None:
         """Seconds that a read of the whole table took, if one had to be made to know all this."""
 
+    @property
+    def may_be_binary(self) -> bool:
+        """Whether losses in CPU memory begin with 0 or 1; none do, too."""
+
     def fingerprint(self) -> str:
         """What tells this table from another one."""
 
@@ -91,7 +105,13 @@ class Chunks(Protocol):
     def subsamples(
         self, seed: int, reducer: Reducer, cancel: _native.CancelToken | None = None
     ) -> Subsamples:
-        """Random sets of samples of positive weight, disjoint; none where there are few samples."""
+        """Random sets of samples of positive weight, disjoint; none where there are few samples.
+
+        Raises
+        ------
+        Cancelled
+            On all processes, when the token of one is set while it reads.
+        """
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,6 +149,10 @@ class Shard:
     def surveyed(self) -> float | None:
         return None
 
+    @property
+    def may_be_binary(self) -> bool:
+        return self.table is None or self.table.begins_binary
+
     def fingerprint(self) -> str:
         return "no samples" if self.table is None else f"{self.table.digest()} {self.mass!r}"
 
@@ -143,12 +167,13 @@ class Shard:
     def subsamples(
         self, seed: int, reducer: Reducer, cancel: _native.CancelToken | None = None
     ) -> Subsamples:
+        bytes_read = together_read(reducer, None)
         weighted = np.flatnonzero(self.sample_weight > 0)
         total = round(combined_sum(reducer, weighted.size))
         size = subsample_size(total, weighted.size)
         drawn = np.random.default_rng(seed).choice(weighted, SUBSAMPLES * size, replace=False)
         parts = [] if total < 8 * SMALLEST else [np.sort(part) for part in np.split(drawn, SUBSAMPLES)]
-        return Subsamples((excerpt_shard(self, part, reducer) for part in parts), len(parts))
+        return Subsamples((excerpt_shard(self, part, reducer) for part in parts), len(parts), bytes_read)
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,10 +182,24 @@ class Subsamples:
 
     parts: Iterator[Shard]
     count: int
-    is_read: bool = False
-    """Whether the whole table was read to find them; the copies of the samples are then in memory."""
+    bytes_read: int | None = None
+    """What this process read to find them, where some process read all of its part; else None."""
     is_counted: bool = False
-    """Whether what is read of the table for them is counted by whoever made them."""
+    """Whether nothing more is to be counted for them: they are copies in memory, or counted by whoever made them."""
+
+
+def together_read(reducer: Reducer, bytes_read: int | None, abandoned: bool = False) -> int | None:
+    """What this process read to draw its samples; None only where no process read anything.
+
+    Raises
+    ------
+    Cancelled
+        On all processes, where one abandoned its reading.
+    """
+    some_read, some_abandoned = reducer.combine(np.array([bytes_read is not None, abandoned], np.float64), 2)
+    if some_abandoned:
+        raise _native.Cancelled
+    return (bytes_read or 0) if some_read else None
 
 
 def subsample_size(n_weighted: int, n_own: int) -> int:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from mixsolve import _native
-from mixsolve.chunks import SUBSAMPLES, Chunk, Part
+from mixsolve.chunks import SUBSAMPLES, Chunk, Part, together_read
 from mixsolve.file_table import FileTable
 from mixsolve.inputs import (
     check_attack_prior,
@@ -148,8 +148,9 @@ class FileStream:
 
     def parts(self, cancel: _native.CancelToken | None = None) -> Generator[Part, None, None]:
         if self._storage is None:
+            row = self.n_classifiers * self._files[0].dtype.itemsize
             for chunk in self.read(cancel):
-                yield Part(*chunk)
+                yield Part(*chunk, self._limit / ANSWER_PART, chunk.table.n_rows * row)
             return
         first = row = 0
         for number, file in enumerate(self._files):
@@ -165,9 +166,18 @@ class FileStream:
         weighted = self.n_samples if self._weight is None else int(np.count_nonzero(self._weight))
         expected = Expected(weighted, self.nbytes / self.n_samples)
         reservoir = Reservoir(seed, self._limit // RESERVOIR_PART, expected)
-        for chunk in self.read(cancel):
-            reservoir.offer(chunk)
-        return reservoir.subsamples(self.n_classifiers, reducer)
+        abandoned = False
+        try:
+            for chunk in self.read(cancel):
+                reservoir.offer(chunk)
+        except _native.Cancelled:
+            abandoned = True  # the others learn of it here
+        bytes_read = together_read(reducer, self.nbytes, abandoned)
+        return reservoir.subsamples(self.n_classifiers, reducer, bytes_read)
+
+    @property
+    def may_be_binary(self) -> bool:
+        return all(file.begins_binary for file in self._files if file.n_rows)
 
     def fingerprint(self) -> str:
         """Of the files as they are: size, time of change, and pieces of what is in them."""

@@ -24,9 +24,8 @@ from mixsolve.solvers.journal import Journal
 from mixsolve.solvers.limits import Limits
 from mixsolve.solvers.newton import Newton
 from mixsolve.solvers.row_generation import RowGeneration
-from mixsolve.solvers.source import TableSource
 from mixsolve.sources import open_screened_source, open_shared_source, open_source
-from mixsolve.streams import check_memory_limit
+from mixsolve.streams import check_memory_limit, is_stream
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -93,8 +92,8 @@ def fit_mixture(
     pass_limit : int, optional
         Reads of the table at most; the last one is kept for the proof.
     time_limit : float, optional
-        Seconds. Once a mixture is proved, a pass that takes longer is left where it is, but for that of a group. The
-        proof may need one more.
+        Seconds. Once a mixture is proved, a pass that takes longer is left where it is, by all processes of a group.
+        The proof may need one more.
     start : array, (n_classifiers,), or MixtureResult, optional
         A mixture to start from; uniform by default. A result with fewer classifiers is padded with zeros, and
         RowGeneration goes on from the rows of its attack; the table may have gained samples and attacks at the end.
@@ -146,8 +145,8 @@ def fit_mixture(
 
     A table of up to 64 classifiers whose losses are all 0 or 1 is compressed by one read, solved as the smaller game
     that it is, and the answer proved on the table by another: `passes`, `evaluations` and `bytes_read` count reads of
-    the table, `statistics` has its rows before and after. This holds for RowGeneration and Newton, the default solvers
-    of such a table; others read the table itself.
+    the table, `statistics` has its rows before and after, of this process where there is a group. This holds for
+    RowGeneration and Newton, the default solvers of such a table; others read the table itself.
 
     References
     ----------
@@ -169,7 +168,8 @@ def fit_mixture(
         check_integer("seed", seed, 0)
         if callback is not None and not callable(callback):
             raise TypeError(f"`callback` must be callable or None; got {callback!r}")
-        limit = None if memory_limit is None else check_memory_limit(memory_limit)
+        limited = memory_limit is not None or is_stream(losses)
+        limit = check_memory_limit(memory_limit) if limited else None
         own: dict[str, Any] = {
             "row_offsets": row_offsets,
             "sample_weight": sample_weight,
@@ -197,12 +197,13 @@ def fit_mixture(
                 memory_limit=limit,
             )
         checked = check_temperature(temperature, source.table.n_samples if source.table else 1)
+        individual = np.ndim(checked) > 0
         if isinstance(reducer, GroupReducer):
             checked = common_temperature(checked, source.table.n_samples if source.table else 1, reducer)
         _check_solver(solver, source, checked)
         point = _start(start, source.n_classifiers)
         if isinstance(reducer, GroupReducer):
-            reducer.agree(_facts(source, kind, checked, solver, limits, point, seed, checkpoint))
+            reducer.agree(_facts(source, kind, checked, individual, solver, limits, point, seed, checkpoint))
         kept = None if checkpoint is None else _checkpoint(checkpoint, source.table, checked, reducer)
         return solve_game(
             source,
@@ -235,7 +236,7 @@ def solve_game(
 ) -> MixtureResult:
     """Solve a game whose arguments have been checked, by the default solver unless one is given."""
     chosen = solver or _default_solver(source.table, temperature)
-    if isinstance(source, TableSource) and getattr(chosen, "compresses", False):
+    if getattr(chosen, "compresses", False):
         chosen = compressing(chosen, source, temperature, limits)
     driver = Driver(
         source, chosen, temperature, start, limits, journal, seed, threads, earlier, checkpoint, memory_limit
@@ -247,6 +248,7 @@ def _facts(
     source: Source,
     kind: str,
     temperature: float | NDArray[np.float64],
+    individual: bool,
     solver: Solver | None,
     limits: Limits,
     start: NDArray[np.float64],
@@ -257,7 +259,7 @@ def _facts(
     return {
         "n_classifiers": source.n_classifiers,
         "dtype": kind,
-        "temperature": float(temperature) if np.ndim(temperature) == 0 else "one per sample",
+        "temperature": "one per sample" if individual and np.any(temperature) else float(temperature),
         "solver": repr(solver),
         **asdict(limits),
         "start": start.tolist(),

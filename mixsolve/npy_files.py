@@ -31,6 +31,8 @@ class NpyFile:
     offset: int
     """Bytes before the first number."""
     stamp: Stamp
+    begins_binary: bool
+    """Whether the first number is 0 or 1."""
 
     @classmethod
     def open(cls, path: str | os.PathLike[str], name: str = "losses") -> NpyFile:
@@ -53,14 +55,16 @@ class NpyFile:
             raise ValueError(f"{required}; {path} is an archive of several arrays")
         if not array.flags.c_contiguous:
             raise ValueError(f"{required}; {path} is in Fortran order: write numpy.ascontiguousarray of it")
-        return cls(Path(path), array.shape, array.dtype, array.offset, stamp)
+        return cls(Path(path), array.shape, array.dtype, array.offset, stamp, _begins_binary(array))
 
     @classmethod
     def of(cls, mapped: np.memmap[Any, Any]) -> NpyFile:
         """The file behind an array that maps it; any file of numbers in C order."""
         assert mapped.filename is not None
         path = Path(mapped.filename)
-        return cls(path, mapped.shape, mapped.dtype, mapped.offset, _stamp(os.stat(path)))
+        return cls(
+            path, mapped.shape, mapped.dtype, mapped.offset, _stamp(os.stat(path)), _begins_binary(mapped)
+        )
 
     def check(self) -> None:
         """Raise `TableChangedError` where the file is not what it was."""
@@ -148,3 +152,7 @@ class OpenFile:
 
 def _stamp(status: os.stat_result) -> Stamp:
     return status.st_size, status.st_mtime_ns, status.st_ino
+
+
+def _begins_binary(array: NDArray[Any]) -> bool:
+    return array.dtype.kind in "biuf" and array.size > 0 and bool(array.flat[0] in (0, 1))

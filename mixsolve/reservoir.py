@@ -83,12 +83,12 @@ class Reservoir:
         if self._n_held > 2 * self._capacity or self._nbytes > self._room:
             self._prune()
 
-    def subsamples(self, n_classifiers: int, reducer: Reducer) -> Subsamples:
-        """The samples that were chosen, in disjoint sets."""
+    def subsamples(self, n_classifiers: int, reducer: Reducer, bytes_read: int | None) -> Subsamples:
+        """The samples that were chosen, in disjoint sets, by reading so much now; as `together_read` says."""
         total = round(combined_sum(reducer, self.n_weighted))
         count = SUBSAMPLES if total >= 8 * SMALLEST else 0
         size = min(subsample_size(total, self.n_weighted), self._n_held // SUBSAMPLES)
-        return Subsamples(self._parts(n_classifiers, reducer, count, size), count, is_read=True)
+        return Subsamples(self._parts(n_classifiers, reducer, count, size), count, bytes_read, True)
 
     def _parts(self, n_classifiers: int, reducer: Reducer, count: int, size: int) -> Iterator[Shard]:
         keys = np.sort(np.concatenate([np.empty(0), *(held.key for held in self._held)]))

@@ -208,6 +208,13 @@ class LossTable:
         """Whether the losses are bytes or sets, and no others than are stored."""
         return self.storage >= Storage.UINT8 and not self.is_affine
 
+    @property
+    def begins_binary(self) -> bool:
+        """Whether the first loss is 0 or 1, stored as it is in CPU memory, where sets are found."""
+        if self.on_device or self.is_affine:
+            return False
+        return float(self.rows(np.zeros(1), np.zeros(1))[0, 0]) in (0.0, 1.0)
+
     def _widen(self, stored: NDArray[Any]) -> NDArray[np.float64]:
         """Stored numbers as losses."""
         wide = widen(stored, self.storage)

@@ -21,48 +21,10 @@ from mixsolve import Fista, LossTable, Newton, RowGeneration, _native, fit_mixtu
 from mixsolve.chunks import Shard
 from mixsolve.distributed import GroupReducer
 from mixsolve.solvers.chunked_source import ChunkedSource
-from tests.test_streams import game
+from tests.group_interruptions import abandoned, compression_abandoned, drawing_abandoned, stopped_by_one
+from tests.group_parts import cuts, described, part, whole_game, zero_one_game
 
 SOLVERS = {"RowGeneration": (RowGeneration(), 0.0), "Newton": (Newton(), 0.05), "Fista": (Fista(), 0.05)}
-
-
-def whole_game(seed=5, n_samples=1300):
-    """A table whose samples are of rising difficulty, and weights for them."""
-    return game(seed, n_samples), np.random.default_rng(seed).random(n_samples) + 0.1
-
-
-def cuts(kind, size, n_samples):
-    """Where the parts of the processes begin and end."""
-    if kind == "even":
-        return np.linspace(0, n_samples, size + 1).astype(int)
-    if kind == "uneven":
-        return np.concatenate([[0], n_samples - 2 ** np.arange(size - 1, -1, -1) + 1])
-    return np.concatenate([[0, 0], np.linspace(0, n_samples, size).astype(int)[1:]])  # the first has none
-
-
-def part(kind, rank, size):
-    losses, weight = whole_game()
-    ends = cuts(kind, size, losses.shape[1])
-    own = slice(ends[rank], ends[rank + 1])
-    return losses[:, own].copy(), weight[own], own
-
-
-def described(result):
-    attack = result.attack.to_dict()
-    return {
-        "weights": result.weights.tolist(),
-        "value": result.value,
-        "lower_bound": result.lower_bound,
-        "worst_case_value": result.worst_case_value,
-        "status": result.status.name,
-        "passes": result.passes,
-        "evaluations": result.evaluations,
-        "bytes_read": result.bytes_read,
-        "history": [(p.passes, p.value, p.lower_bound) for p in result.history],
-        "communicated": dict(result.statistics.communicated),
-        "attack": attack,
-        "message": result.message,
-    }
 
 
 def solve(rank, size, folder, kind, solver, tol="1e-8"):
@@ -157,6 +119,15 @@ def streamed(rank, size, folder):
     return described(fit_mixture(path, memory_limit=1 << 22, group=torch_distributed.group.WORLD))
 
 
+def mixed_forms(rank, size, folder):
+    """No samples, an array, a file and chunks."""
+    losses, weight, _ = part("one empty", rank, size)
+    path = Path(folder) / f"mixed-{rank}.npy"
+    np.save(path, losses)
+    given = [losses, losses, path, [losses[:, :90], losses[:, 90:]]][rank]
+    return described(fit_mixture(given, sample_weight=weight, tol=1e-8, group=torch_distributed.group.WORLD))
+
+
 def continued(rank, size, folder):
     losses, _, _ = part("even", rank, size)
     options = {"tol": 1e-9, "group": torch_distributed.group.WORLD, "checkpoint": Path(folder) / "kept"}
@@ -173,18 +144,29 @@ def continued(rank, size, folder):
     return described(fit_mixture(losses, **options))
 
 
-def stopped_by_one(rank, size, folder):
-    losses, _, _ = part("even", rank, size)
-    return described(
-        fit_mixture(
-            losses,
-            tol=1e-12,
-            solver=Fista(restart=False),
-            temperature=0.05,
-            callback=lambda progress: rank == size - 1 and progress.passes == 5,
-            group=torch_distributed.group.WORLD,
-        )
+def zero_one_losses(rank, size, folder, kind, form, temperature):
+    """0/1 losses in memory, in files, with another loss at the end of one part, or too little memory in one process."""
+    losses, weight = zero_one_game()
+    ends = cuts(kind, size, losses.shape[1])
+    own = slice(ends[rank], ends[rank + 1])
+    level = np.where(np.arange(losses.shape[1]) % 3, 1.0, 2.0)[own] * temperature
+    if form == "another loss":
+        losses[3, -1, -1] = 0.5
+    given, limit = losses[:, own], {}
+    if form == "files":
+        given, limit = Path(folder) / f"zero-one-{rank}.npy", {"memory_limit": 1 << 24}
+        np.save(given, losses[:, own].astype(np.uint8))
+    if form == "little memory":
+        limit = {"memory_limit": 100_000 if rank else 1 << 24}
+    found = fit_mixture(
+        given,
+        sample_weight=weight[own],
+        temperature=level if temperature else 0.0,
+        tol=1e-9,
+        group=torch_distributed.group.WORLD,
+        **limit,
     )
+    return {**described(found), "compressed_rows": found.statistics.compressed_rows}
 
 
 def fail_somehow(rank, size, folder, how):
@@ -212,10 +194,17 @@ def fail_somehow(rank, size, folder, how):
     return described(fit_mixture(losses, **options))
 
 
+JOBS = [
+    *(solve, one_pass, large_core, stalled_master, ragged_with_priors, streamed, mixed_forms, continued),
+    *(zero_one_losses, stopped_by_one, abandoned, compression_abandoned, drawing_abandoned, fail_somehow),
+]
+KNOWN = {job.__name__: job for job in JOBS}
+
+
 def done(job, rank, size, folder, arguments):
     begun = time.monotonic()
     try:
-        found = globals()[job](rank, size, folder, *arguments)
+        found = KNOWN[job](rank, size, folder, *arguments)
     except Exception as error:
         found = {"error": type(error).__name__, "message": str(error)}
     return {**found, "seconds": time.monotonic() - begun}

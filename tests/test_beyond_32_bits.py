@@ -1,7 +1,7 @@
 """Tables of more elements than 32 bits count, with known answers: zeros but for what is planted at their far end.
 
 Zeros that nobody wrote take no memory: the system maps one page again and again. So these tables of up to 4 GB, read in
-seconds, hold a few megabytes.
+seconds, hold a few megabytes; as bits, what they are packed to.
 """
 
 import numpy as np
@@ -61,6 +61,38 @@ def test_smoothed_values_beyond_two_to_the_31(shape):
     gradient = np.zeros(n_classifiers)
     gradient[0], gradient[-1] = np.exp(3.0), np.exp(1.0)
     np.testing.assert_allclose(found.gradient[0], gradient * LOSS / mass / n_samples, rtol=1e-9)
+
+
+@pytest.mark.parametrize("shape", [(1024, 2_200_000, 1), (2, 1_100_000_000, 1)], ids=str)
+def test_samples_of_a_single_attack_beyond_two_to_the_31(shape):
+    losses = np.zeros(shape, dtype=np.uint8)
+    assert losses.size > 2**31
+    losses[0, -1, 0], losses[-1, -1, 0] = LOSS, 51
+    table, n_samples = LossTable(losses), shape[1]
+    weights = np.zeros((1, shape[0]))
+    weights[0, 0], weights[0, -1] = 0.75, 0.25
+    for level in (0.0, LOSS / 4):  # one attack leaves nothing to smooth
+        found = run_pass(table, weights, level, float64_scores=True)
+        np.testing.assert_allclose(found.value[0], (0.75 * LOSS + 0.25 * 51) / n_samples, rtol=1e-12)
+        np.testing.assert_allclose(found.gradient[0, [0, -1]], [LOSS / n_samples, 51 / n_samples], rtol=1e-12)
+        assert not found.gradient[0, 1:-1].any()
+
+
+@pytest.mark.parametrize("shape", [(16, 1100, 125_000), (16, 1, 137_500_000), (64, 34_500_000, 1)], ids=str)
+def test_bits_of_more_than_two_to_the_31_losses(shape):
+    losses = np.zeros(shape, dtype=np.bool_)
+    assert losses.size > 2**31
+    losses[[0, -1], -1, -1] = True
+    table, n_samples = LossTable(losses), shape[1]
+    weights = np.full((1, shape[0]), 1 / shape[0])
+    found = run_pass(table, weights, 0.0, per_sample=True, best_attack=True)
+    assert found.per_sample[0, -1] == 2 / shape[0]
+    assert not found.per_sample[0, :-1].any()
+    assert found.best_attack[0, -1] == shape[2] - 1
+    np.testing.assert_allclose(found.value[0], 2 / shape[0] / n_samples, rtol=1e-12)
+    np.testing.assert_allclose(found.gradient[0, [0, -1]], 1 / n_samples, rtol=1e-12)
+    assert not found.gradient[0, 1:-1].any()
+    assert found.bytes_read == table.nbytes == n_samples * shape[2] * shape[0] // 8
 
 
 def test_a_game_of_more_than_two_to_the_31_losses_is_solved():

@@ -293,6 +293,17 @@ def test_limits_and_callbacks():
         assert_certificate(result, losses)
 
 
+def test_a_limit_on_memory_is_kept():
+    losses = zero_one(15, 8, 20_000, 20)
+    for limit, compressed in ((6_000_000, False), (20_000_000, False), (100_000_000, True)):
+        result = fit_mixture(losses, memory_limit=limit)
+        assert (result.statistics.compressed_rows is not None) == compressed
+        assert result.statistics.peak_memory < limit
+        assert_certificate(result, losses, tol=1e-6)
+    assert result.bytes_read >= 2 * losses.nbytes
+    assert result.passes == 2
+
+
 def test_a_result_is_continued():
     losses = zero_one(14, 8, 200, 100)
     result = fit_mixture(losses, tol=1e-9)

@@ -42,19 +42,22 @@ def test_killed_at_ten_random_moments(tmp_path):
     losses = game(20, n_samples=4000)
     path, checkpoint = saved(tmp_path, losses), tmp_path / "solve.checkpoint"
     moments, killed, passes = random.Random(0), 0, []
-    for _ in range(10):
+    while killed < 10:
         with solver_process(path, checkpoint, 32 * CHUNKS) as process:
             time.sleep(moments.uniform(0.0, 0.45))
             process.send_signal(signal.SIGKILL)
-            killed += process.wait() == -signal.SIGKILL
+            if process.wait() != -signal.SIGKILL:  # it was done before: once more, from the start
+                checkpoint.unlink()
+                passes = []
+                continue
+        killed += 1
         if checkpoint.exists():
             with np.load(checkpoint) as content:
                 passes.append(str(content["header"]).count("iterate_value"))
-    assert killed >= 5
     found = fit_mixture(path, checkpoint=checkpoint, tol=1e-9, memory_limit=32 * CHUNKS)
     assert_certificate(found, losses, tol=1e-9)
     assert passes == sorted(passes)
-    assert found.passes > passes[-1]
+    assert found.passes > max(passes, default=0)
     assert not [name for name in os.listdir(tmp_path) if name.endswith(".partial")]
 
 

@@ -1,27 +1,22 @@
 """Several processes on one game: real processes, gloo, and every way in which one of them can fail."""
 
-import json
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from mixsolve import LossTable, fit_mixture, load_result
+from mixsolve.chunks import SMALLEST, SUBSAMPLES
 from mixsolve.distributed import FRAME
-from mixsolve.row_attack import RowAttack
 from mixsolve.solvers.source import TableSource
 from mixsolve.strategy import strategy_from_dict
 from tests.certificates import assert_certificate
-from tests.group_jobs import SOLVERS, cuts, whole_game
+from tests.group_jobs import SOLVERS
+from tests.group_parts import cuts, whole_game
+from tests.groups import ROOT, Groups, Together, run_group, shared
 
 pytest.importorskip("torch")
-
-ROOT = Path(__file__).resolve().parent.parent
-PRIVATE = ("seconds", "attack", "communicated")
-"""What the processes' answers may differ in."""
-
 
 KINDS = [(2, "even"), (4, "uneven"), (4, "one empty")]
 SPOILT = ["classifiers", "dtype", "tol", "temperature", "nan", "bad argument", "callback"]
@@ -39,6 +34,10 @@ JOBS = {
         ("streamed",),
         ("continued",),
         ("stopped_by_one",),
+        ("abandoned", "time limit"),
+        ("abandoned", "interrupt"),
+        ("drawing_abandoned", "time limit"),
+        ("drawing_abandoned", "interrupt"),
         *[("fail_somehow", how) for how in SPOILT],
         ("solve", "even", "RowGeneration"),
     ],
@@ -47,69 +46,14 @@ JOBS = {
         ("stalled_master", "one empty", 1 << 26),
         ("one_pass", "uneven"),
         ("one_pass", "one empty"),
+        ("mixed_forms",),
     ],
 }
 
 
-def run_group(folder, size, jobs, timeout=150):
-    """What the processes answered to each of the jobs; None of a process that died."""
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-m", "tests.group_jobs", str(rank), str(size), str(folder), json.dumps(jobs)],
-            cwd=ROOT,
-        )
-        for rank in range(size)
-    ]
-    try:
-        for process in processes:
-            process.wait(timeout=timeout)
-    finally:
-        for process in processes:
-            process.kill()
-            process.wait()
-    files = [folder / f"{rank}.json" for rank in range(size)]
-    return [json.loads(file.read_text()) if file.exists() else None for file in files]
-
-
 @pytest.fixture(scope="module")
 def groups(tmp_path_factory):
-    """The folder of a group by its size, and what its processes answered to a job: all by one start of the group."""
-    folders = {size: tmp_path_factory.mktemp(f"group-{size}") for size in JOBS}
-    answers = {size: run_group(folders[size], size, jobs) for size, jobs in JOBS.items()}
-
-    def of(size, *job, last=False):
-        places = [place for place, known in enumerate(JOBS[size]) if known == job]
-        return folders[size], [answer[places[-1 if last else 0]] for answer in answers[size]]
-
-    return of
-
-
-def shared(answer):
-    return {name: value for name, value in answer.items() if name not in PRIVATE}
-
-
-class Together:
-    """The answers of all processes as one result, for the checker."""
-
-    def __init__(self, answers, temperature, ends):
-        first = answers[0]
-        self.weights = np.array(first["weights"])
-        self.temperature = temperature
-        self.value, self.lower_bound = first["value"], first["lower_bound"]
-        self.worst_case_value = first["worst_case_value"]
-        self.gap = self.value - self.lower_bound
-        self.attack = joined([strategy_from_dict(answer["attack"]) for answer in answers], ends)
-
-
-def joined(attacks, ends):
-    if not isinstance(attacks[0], RowAttack):
-        return attacks[0]
-    return RowAttack(
-        np.concatenate([attack.sample + first for attack, first in zip(attacks, ends, strict=False)]),
-        np.concatenate([attack.attack for attack in attacks]),
-        np.concatenate([attack.probability for attack in attacks]),
-        int(ends[-1]),
-    )
+    return Groups(JOBS, tmp_path_factory)
 
 
 @pytest.mark.parametrize("solver", list(SOLVERS))
@@ -205,6 +149,19 @@ def test_parts_in_files(groups):
     assert answers[0]["bytes_read"] == answers[0]["passes"] * losses.nbytes
 
 
+def test_parts_of_different_forms(groups):
+    """Only the chunks are read beforehand, and only the file to draw subsamples; of the array these are read alone."""
+    losses, weight = whole_game()
+    _, answers = groups(4, "mixed_forms")
+    assert all(shared(answer) == shared(answers[0]) for answer in answers)
+    ends = cuts("one empty", 4, 1300)
+    assert_certificate(Together(answers, 0.0, ends), losses, sample_weight=weight, tol=1e-8)
+    array, file, chunks = np.diff(ends)[1:]
+    drawn = SUBSAMPLES * (SMALLEST * array // losses.shape[1])
+    read = answers[0]["bytes_read"] - (answers[0]["passes"] - 2) * losses.nbytes
+    assert read == (chunks + file + drawn) * losses[:, 0].nbytes
+
+
 def test_a_killed_group_goes_on_from_files_that_differ_by_a_pass(groups):
     losses, _ = whole_game()
     _, answers = groups(2, "continued")
@@ -216,6 +173,31 @@ def test_a_callback_of_one_process_stops_all(groups):
     _, answers = groups(2, "stopped_by_one")
     assert all(shared(answer) == shared(answers[0]) for answer in answers)
     assert answers[0]["status"] == "STOPPED_BY_CALLBACK"
+
+
+@pytest.mark.parametrize(("how", "status"), [("time limit", "TIME_LIMIT"), ("interrupt", "INTERRUPTED")])
+def test_a_pass_is_abandoned_by_all_processes_together(how, status, groups):
+    """8 s of the third read were left."""
+    losses, _ = whole_game()
+    _, answers = groups(2, "abandoned", how)
+    assert all(shared(answer) == shared(answers[0]) for answer in answers)
+    for answer in answers:
+        assert answer["status"] == status
+        assert answer["reads"] == 3
+        assert answer["seconds"] < 5
+        assert 0 < answer["gap"] < 0.2
+    assert_certificate(Together(answers, 0.0, cuts("even", 2, 1300)), losses)
+
+
+@pytest.mark.parametrize(("how", "status"), [("time limit", "TIME_LIMIT"), ("interrupt", "INTERRUPTED")])
+def test_the_read_that_draws_subsamples_is_abandoned_by_all_processes_together(how, status, groups):
+    """A dozen seconds of it were left, and nothing was proved."""
+    losses, _ = whole_game()
+    _, answers = groups(2, "drawing_abandoned", how)
+    assert all(shared(answer) == shared(answers[0]) for answer in answers)
+    assert [(answer["status"], answer["passes"]) for answer in answers] == [(status, 1)] * 2
+    assert all(answer["seconds"] < 5 for answer in answers)
+    assert_certificate(Together(answers, 0.0, cuts("even", 2, 1300)), losses)
 
 
 @pytest.mark.parametrize(

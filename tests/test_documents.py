@@ -67,3 +67,36 @@ def test_every_number_in_the_readme_tables_of_measurements_has_its_row():
         for row in body[1].splitlines():
             for cell in row.strip("|").split("|")[1:]:
                 assert not re.search(r"\d", LINK.sub("", cell)), f"a figure without its row: {row}"
+
+
+def test_bytes_between_processes_are_those_of_their_rows():
+    rows = json.loads((ROOT / "benchmarks/results/bench_processes.json").read_text())["rows"]
+    by_name = {row["name"]: row for row in rows}
+    lines = re.findall(
+        r"^\| (\w+), (\d+) classifiers \|(.*)\|$", (ROOT / "docs/processes.md").read_text(), re.M
+    )
+    assert len(lines) == 6
+    for solver, n_classifiers, told in lines:
+        row = by_name[f"{solver}/{n_classifiers} classifiers/2 processes"]
+        phases = row["received_bytes"]
+        figures = [row["passes"], row["received_bytes_a_pass"], phases.get("bootstrap"), phases.get("master")]
+        wanted = ["" if n is None else f"{n:,.0f}" for n in [*figures, row["received_bytes_in_all"]]]
+        assert [cell.strip() for cell in told.split("|")] == wanted
+
+
+def test_the_arithmetic_of_very_large_tables():
+    """Of 10 classifiers and 1,000 attacks a sample, by the figures that the page names."""
+    page = (ROOT / "docs/processes.md").read_text()
+    pattern = r"^\| 10\^(\d+) \| (\w+), [^|]* \| (\d+) \| ([^|]*) \| ([\d.]+) \| ([\d.]+) GB \|$"
+    lines = re.findall(pattern, page, re.M)
+    assert {(10 ** int(line[0]), int(line[2])) for line in lines} == {
+        (rows, devices) for rows in (10**10, 10**12) for devices in (1, 8, 64)
+    }
+    for power, storage, devices, place, seconds, core in lines:
+        losses = 10 ** int(power) * {"float32": 40, "uint8": 10}[storage]
+        bandwidth = int(devices) * (3.35e12 if place == "on the devices" else 55e9)
+        assert place != "on the devices" or losses / int(devices) <= 80e9
+        held = 1.3 * 10 ** (int(power) - 3) * (10 * 8 + 17)
+        for told, computed in ((seconds, losses / bandwidth), (core, held / 1e9)):
+            decimals = len(told.partition(".")[2])
+            assert f"{computed:.{decimals}f}" == told

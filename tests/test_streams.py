@@ -188,9 +188,10 @@ def bytes_read_so_far():
         return int(counts.readline().split()[1])
 
 
-def test_a_pass_reads_every_byte_once(tmp_path, small_pieces):
+@pytest.mark.parametrize("dtype", [np.float32, np.uint8, np.bool_, np.int16, ">f4"])
+def test_a_pass_reads_every_byte_once(dtype, tmp_path, small_pieces):
     """The system counts a byte for each look at what is in memory, too: one per plane and some hundred KiB."""
-    losses = game(4)
+    losses = (2 * game(4)).astype(dtype)
     stream = FileStream([NpyFile.open(saved(tmp_path, losses))], memory_limit=CHUNKS)
     before = bytes_read_so_far()
     answer, _ = ChunkedSource(stream, None, ALONE).answer(np.full((1, 5), 0.2), np.zeros(1))
@@ -442,6 +443,8 @@ def test_what_is_refused(tmp_path):
         fit_mixture([path, saved(tmp_path, losses[:4], "other.npy")])
     with refuses(TypeError, "losses", "complex"):
         fit_mixture(saved(tmp_path, losses.astype(complex), "complex.npy"))
+    with refuses(TypeError, "losses", "must hold float64"):
+        fit_mixture(saved(tmp_path, np.zeros((3, 20, 8), [("field", "f4")]), "fields.npy"))
     with refuses(ValueError, "sample_weight", "(900,)"):
         fit_mixture(path, sample_weight=np.ones(800))
     with refuses(ValueError, "sample_weight", "(900,)"):

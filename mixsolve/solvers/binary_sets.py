@@ -33,8 +33,8 @@ NEGLIGIBLE = 1e-12
 class BinaryGame:
     """A table of 0/1 losses, compressed: groups of samples in place of samples, sets in place of rows."""
 
-    table: LossTable
-    """float64, ragged: one sample per group, with the weights of its samples added up."""
+    table: LossTable | None
+    """float64, ragged: one sample per group, with the weights of its samples added up. None without samples."""
     temperature: float | NDArray[np.float64]
     """The problem's, by group."""
     group: NDArray[np.int64]
@@ -45,29 +45,43 @@ class BinaryGame:
     """First attack of the sample that fools the set."""
     share: NDArray[np.float64]
     """(n_samples,) the sample weights."""
+    fooled: NDArray[np.uint64]
+    """The sets: bit k says whether classifier k is fooled."""
 
     @property
     def nbytes(self) -> int:
-        return self.table.nbytes + self.group.nbytes + self.offsets.nbytes + self.attack.nbytes
+        own = (self.group, self.offsets, self.attack, self.fooled)
+        held = 0 if self.table is None else self.table.nbytes
+        return held + sum(array.nbytes for array in own)
 
-    def lift(self, strategy: RowAttack) -> RowAttack:
-        """A strategy on the groups as one on the table with the same mean losses.
+    @property
+    def n_rows(self) -> int:
+        """Of the compressed table."""
+        return 0 if self.table is None else self.table.n_rows
+
+    def lift(self, strategy: RowAttack, n_classifiers: int) -> tuple[RowAttack, NDArray[np.float64]]:
+        """A strategy on the groups as one on the table, and what it inflicts: the same losses on average.
 
         A group that mixes r attacks has its samples split among them in order, so that at most r - 1 samples mix.
         """
-        rows = np.diff(np.searchsorted(strategy.sample, np.arange(self.table.n_samples + 1)))
-        first = np.cumsum(rows) - rows
-        pure = np.flatnonzero(rows[self.group] == 1)
-        parts = [(pure, strategy.attack[first[self.group[pure]]], np.ones(pure.size))]
-        order = np.argsort(self.group, kind="stable")
-        ends = np.cumsum(np.bincount(self.group))
-        for group in np.flatnonzero(rows > 1):
+        n_groups = 0 if self.table is None else self.table.n_samples
+        rows = np.diff(np.searchsorted(strategy.sample, np.arange(n_groups + 1)))
+        first, size = np.cumsum(rows) - rows, np.bincount(self.group, minlength=n_groups)
+        whole = np.flatnonzero(((rows == 1) | (size == 1))[self.group])
+        count = rows[self.group[whole]]
+        place = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count - first[self.group[whole]], count)
+        parts = [(np.repeat(whole, count), strategy.attack[place], strategy.probability[place])]
+        order, ends = np.argsort(self.group, kind="stable"), np.cumsum(size)
+        for group in np.flatnonzero((rows > 1) & (size > 1)):
             used = slice(first[group], first[group] + rows[group])
-            samples = order[ends[group - 1] if group else 0 : ends[group]]
+            samples = order[ends[group] - size[group] : ends[group]]
             where, row, part = _split(strategy.probability[used], self.share[samples])
             parts.append((samples[where], strategy.attack[used][row], part))
         sample, place, probability = (np.concatenate(column) for column in zip(*parts, strict=True))
-        return RowAttack(sample, self.attack[self.offsets[sample] + place], probability, self.group.size)
+        cited, mass = self.offsets[sample] + place, self.share[sample] * probability
+        fooled = self.fooled[cited]
+        inflicted = np.array([mass @ _is_fooled(k, fooled) for k in range(n_classifiers)])
+        return RowAttack(sample, self.attack[cited], probability, self.group.size), inflicted
 
 
 def _split(
@@ -77,12 +91,15 @@ def _split(
     mass = share / share.sum() if share.sum() > 0 else np.full(share.size, 1 / share.size)
     row_ends, sample_ends = np.cumsum(probability), np.cumsum(mass)
     row_ends[-1] = sample_ends[-1] = 1.0
-    edges = np.unique(np.concatenate([[0.0], row_ends, sample_ends]))
+    edges = np.sort(np.concatenate([[0.0], row_ends, sample_ends]))
+    edges = edges[np.diff(edges, prepend=-1.0) > 0]
     middle, length = (edges[1:] + edges[:-1]) / 2, np.diff(edges)
     sample, row = np.searchsorted(sample_ends, middle), np.searchsorted(row_ends, middle)
     part = length / np.maximum(mass[sample], length)
     kept = part > NEGLIGIBLE
-    idle = np.setdiff1d(np.arange(share.size), sample[kept])
+    used = np.zeros(share.size, dtype=np.bool_)
+    used[sample[kept]] = True
+    idle = np.flatnonzero(~used)
     return (
         np.concatenate([sample[kept], idle]),
         np.concatenate([row[kept], np.zeros_like(idle)]),
@@ -90,12 +107,14 @@ def _split(
     )
 
 
+def _is_fooled(classifier: int, fooled: NDArray[np.uint64]) -> NDArray[np.float64]:
+    """1 where the set has the classifier in it, else 0."""
+    return ((fooled >> np.uint64(classifier)) & np.uint64(1)).astype(np.float64)
+
+
 def may_be_binary(table: LossTable) -> bool:
     """Whether a table in CPU memory begins with 0 or 1, and has few enough classifiers for `compress_binary`."""
-    if table.on_device:  # sets are found on the CPU
-        return False
-    first = table.rows(np.zeros(1), np.zeros(1))[0, 0]
-    return not table.is_affine and table.n_classifiers <= MOST_CLASSIFIERS and float(first) in (0.0, 1.0)
+    return table.begins_binary and table.n_classifiers <= MOST_CLASSIFIERS
 
 
 def compress_binary(
@@ -130,25 +149,60 @@ def compress_binary(
     if found is None:
         return bytes_read, None
     offsets, fooled, attack, mass, group, leader = found
-    counts = np.diff(offsets)[leader]
-    n_rows = int(counts.sum())
-    large = n_rows * table.n_classifiers * 8 > SMALL_BYTES
-    if n_rows >= table.n_rows or (large and FEWER * n_rows > table.n_rows):
+    if warm and table.attack_prior is None:
+        mass /= np.repeat(table.attack_counts, np.diff(offsets))
+    sets = BinarySets(offsets, fooled, attack, mass if warm else None, group, leader)
+    if not is_worth_it(sets.n_kept, table.n_rows, table.n_classifiers):
         return bytes_read, None
-    ends = np.cumsum(counts)
-    kept = np.arange(n_rows) + np.repeat(offsets[leader] - (ends - counts), counts)
-    bits = np.arange(table.n_classifiers, dtype=np.uint64)[:, None]
-    prior = mass[kept] if warm else None
-    if prior is not None and table.attack_prior is None:
-        prior /= np.repeat(table.attack_counts[leader], counts)
-    compressed = LossTable(
-        ((fooled[kept] >> bits) & np.uint64(1)).astype(np.float64),
-        row_offsets=np.concatenate([[0], ends]),
-        sample_weight=np.bincount(group, weights=table.sample_weight),
-        attack_prior=prior,
-    )
-    by_group = temperature if level is None else level[leader]
-    return bytes_read, BinaryGame(compressed, by_group, group, offsets, attack, table.sample_weight)
+    return bytes_read, sets.as_game(table.n_classifiers, table.sample_weight, temperature)
+
+
+def is_worth_it(n_kept: float, n_rows: float, n_classifiers: int) -> bool:
+    """Whether so many rows in place of the table's make the game smaller, by far or to next to nothing."""
+    large = n_kept * n_classifiers * 8 > SMALL_BYTES
+    return n_kept < n_rows and (not large or FEWER * n_kept <= n_rows)
+
+
+@dataclass(frozen=True, eq=False)
+class BinarySets:
+    """The sets of every sample of a table, and which samples are alike."""
+
+    offsets: NDArray[np.int64]
+    """(n_samples + 1,) sample i has the sets ``offsets[i]:offsets[i + 1]``."""
+    fooled: NDArray[np.uint64]
+    attack: NDArray[np.int64]
+    mass: NDArray[np.float64] | None
+    """Prior of every set; None where it does not matter."""
+    group: NDArray[np.int64]
+    """(n_samples,)"""
+    leader: NDArray[np.int64]
+    """The first sample of every group."""
+
+    @property
+    def n_kept(self) -> int:
+        """Rows of the game that they make."""
+        return int(np.diff(self.offsets)[self.leader].sum())
+
+    def as_game(
+        self, n_classifiers: int, share: NDArray[np.float64], temperature: float | NDArray[np.float64]
+    ) -> BinaryGame:
+        """The game that they make, for samples of these weights and this temperature or these temperatures."""
+        counts = np.diff(self.offsets)[self.leader]
+        ends = np.cumsum(counts)
+        kept = np.arange(counts.sum()) + np.repeat(self.offsets[self.leader] - (ends - counts), counts)
+        compressed = None
+        if self.leader.size:
+            losses = np.empty((n_classifiers, kept.size))
+            for k in range(n_classifiers):
+                losses[k] = _is_fooled(k, self.fooled[kept])
+            compressed = LossTable(
+                losses,
+                row_offsets=np.concatenate([[0], ends]),
+                sample_weight=np.bincount(self.group, weights=share) if share.any() else None,
+                attack_prior=None if self.mass is None else self.mass[kept],
+            )
+        by_group = temperature if np.ndim(temperature) == 0 else np.asarray(temperature)[self.leader]
+        return BinaryGame(compressed, by_group, self.group, self.offsets, self.attack, share, self.fooled)
 
 
 def worst_case_of_sets(

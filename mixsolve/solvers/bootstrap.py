@@ -74,7 +74,7 @@ def find_opening(
     for part in subsamples.parts:
         first = np.array(found) if found else spread_points(start.size, FEW)
         solved = _solve_loosely(part, first, threads, reducer, cancel)
-        bytes_read += 0 if subsamples.is_read or subsamples.is_counted else part.nbytes
+        bytes_read += 0 if subsamples.is_counted else part.nbytes
         if solved is None:
             found.clear()
             break

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from mixsolve import _native
+from mixsolve.chunks import Survey
 from mixsolve.passes import PassAnswer, loss_range, raise_if_not_finite, run_pass
-from mixsolve.reduction import combined_largest
 from mixsolve.solvers.source import answer_in_blocks
 
 if TYPE_CHECKING:
@@ -26,7 +26,8 @@ class ChunkedSource:
     """One pass reads every part once, and adds up over the processes.
 
     The sums of a pass are those of its parts times their mass, first in order over the parts, then over the
-    processes: equal input in equal parts gives equal bits, on every process.
+    processes: equal input in equal parts gives equal bits, on every process. Where one process abandons its part of a
+    pass, the pass is `_native.Cancelled` on all of them.
     """
 
     memory: OracleMemory | None = None
@@ -35,9 +36,11 @@ class ChunkedSource:
     def __init__(self, table: Chunks, threads: int | None, reducer: Reducer) -> None:
         self.n_classifiers = table.n_classifiers
         self.table: LossTable | Chunks | None = table
-        self.surveyed = table.surveyed
-        self._chunks = table
-        self.always_float64 = combined_largest(reducer, not table.always_float64) == 0
+        self.chunks = table
+        own = -1.0 if table.surveyed is None else table.surveyed
+        mixed, surveyed = reducer.combine(np.array([not table.always_float64, own], dtype=np.float64), 2)
+        self.always_float64 = mixed == 0
+        self.surveyed = None if surveyed < 0 else Survey(float(surveyed), table.nbytes if own >= 0 else 0)
         self.reducer = reducer
         self._threads = threads
 
@@ -58,26 +61,33 @@ class ChunkedSource:
         bytes_read = 0
         options = {"float64_scores": float64_scores, "threads": self._threads, "cancel": cancel}
         want = {"best_attack": best_attack, "hessian": hessians}
-        with closing(self._chunks.parts(cancel)) as parts:
-            for part in parts:
-                found = self._answer_part(part, weights, temperature, visit, want, options)
-                hessian = np.empty(0) if found.hessian is None else found.hessian
-                sums += part.mass * np.concatenate([found.value, found.gradient.ravel(), hessian.ravel()])
-                bytes_read += found.bytes_read
-                if found.best_attack is not None:
-                    attacks.append(found.best_attack)
-        return self._combined(sums, bytes_read, shape, attacks if best_attack else None), 0.0
+        abandoned = False
+        try:
+            with closing(self.chunks.parts(cancel)) as parts:
+                for part in parts:
+                    found = self._answer_part(part, weights, temperature, visit, want, options)
+                    hessian = np.empty(0) if found.hessian is None else found.hessian
+                    sums += part.mass * np.concatenate([found.value, found.gradient.ravel(), hessian.ravel()])
+                    bytes_read += found.bytes_read if part.stored_bytes is None else part.stored_bytes
+                    if found.best_attack is not None:
+                        attacks.append(found.best_attack)
+        except _native.Cancelled:
+            abandoned = True  # the others learn of it where they add up
+        total = self.reducer.combine(np.append(sums, [bytes_read, abandoned]), 1)
+        if total[-1]:
+            raise _native.Cancelled
+        return self._combined(total[:-1], shape, attacks if best_attack else None), 0.0
 
     def loss_range(self) -> tuple[float, float]:
         lowest, highest = np.inf, -np.inf
-        for chunk in self._chunks.read():
+        for chunk in self.chunks.read():
             low, high = loss_range(chunk.table, self._threads)
             lowest, highest = min(lowest, low), max(highest, high)
         low, high = self.reducer.combine(np.array([-lowest, highest]), 2)
         return -float(low), float(high)
 
     def subsamples(self, seed: int, cancel: _native.CancelToken | None = None) -> Subsamples:
-        return self._chunks.subsamples(seed, self.reducer, cancel)
+        return self.chunks.subsamples(seed, self.reducer, cancel)
 
     def _answer_part(
         self,
@@ -103,14 +113,12 @@ class ChunkedSource:
 
     def _combined(
         self,
-        sums: NDArray[np.float64],
-        bytes_read: int,
+        total: NDArray[np.float64],
         shape: tuple[int, int, int],
         attacks: list[NDArray[np.int64]] | None,
     ) -> PassAnswer:
-        """The answer for the whole game from this process's sums."""
+        """The answer for the whole game from the sums over all processes."""
         n_queries, n_classifiers, hessians = shape
-        total = self.reducer.combine(np.append(sums, bytes_read))
         value, gradient, hessian = np.split(total[:-1], [n_queries, n_queries * (1 + n_classifiers)])
         best = None
         if attacks is not None:

@@ -9,8 +9,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from mixsolve.certificate import Queries
+from mixsolve.chunks import Shard
+from mixsolve.results import Status
 from mixsolve.solvers.active_rows import CACHE_LINE
 from mixsolve.solvers.binary_sets import compress_binary, may_be_binary
+from mixsolve.solvers.chunk_sets import all_may_be_binary, compress_chunks
+from mixsolve.solvers.chunked_source import ChunkedSource
 from mixsolve.solvers.driver import Driver
 from mixsolve.solvers.journal import Journal
 from mixsolve.solvers.limits import Limits
@@ -19,9 +23,13 @@ from mixsolve.strategy import ResponseAttack, RowAttack
 from mixsolve.table import LossTable
 
 if TYPE_CHECKING:
+    from collections.abc import Generator
+
     from numpy.typing import NDArray
 
     from mixsolve._native import CancelToken
+    from mixsolve.passes import PassAnswer
+    from mixsolve.reduction import Reducer
     from mixsolve.results import MixtureResult
     from mixsolve.solvers.binary_sets import BinaryGame
     from mixsolve.solvers.protocol import Problem, Solver, Steps
@@ -38,15 +46,19 @@ FEWEST_PASSES = 4
 
 
 def compressing(
-    solver: Solver, source: TableSource, temperature: float | NDArray[np.float64], limits: Limits
+    solver: Solver, source: Source, temperature: float | NDArray[np.float64], limits: Limits
 ) -> Solver:
     """The solver behind a compression, where the table looks as if it could be compressed."""
-    assert isinstance(source.table, LossTable)
-    if not may_be_binary(source.table) or (
-        limits.pass_limit is not None and limits.pass_limit < FEWEST_PASSES
-    ):
+    if limits.pass_limit is not None and limits.pass_limit < FEWEST_PASSES:
         return solver
-    return Compressed(solver, temperature, limits)
+    if isinstance(source, TableSource):
+        assert isinstance(source.table, LossTable)
+        apt = may_be_binary(source.table)
+    elif isinstance(source, ChunkedSource):
+        apt = all_may_be_binary(source.chunks, source.reducer)
+    else:
+        return solver
+    return Compressed(solver, temperature, limits) if apt else solver
 
 
 @dataclass(frozen=True)
@@ -75,35 +87,55 @@ class Compressed:
         self.solver.check(source, temperature)
 
     def iterate(self, problem: Problem) -> Steps:
-        game = self._compress(problem)
-        if game is not None:
-            found = self._solve(problem, game)
-            problem = replace(problem, start=found.weights)
-            if isinstance(found.attack, RowAttack):
-                problem = self._offer(problem, game.lift(found.attack))
-            yield self._queries(problem, found.attack)
-            problem.certificate.tighten()
+        problem = yield from self._settle_small(problem)
         if not self.tightens:
             problem = replace(problem, first=(yield self._queries(problem, None)))
         return (yield from self.solver.iterate(problem))
 
+    def _settle_small(self, problem: Problem) -> Generator[Queries, PassAnswer, Problem]:
+        """Solve the compressed game, if there is one, and prove the answer; the problem as it is then."""
+        game = self._compress(problem)
+        if game is None:
+            return problem
+        found = self._solve(problem, game)
+        problem = replace(problem, start=found.weights)
+        if isinstance(found.attack, RowAttack):
+            problem = self._offer(problem, *game.lift(found.attack, problem.n_classifiers))
+        yield self._queries(problem, found.attack)
+        problem.certificate.tighten()
+        return problem
+
     def _compress(self, problem: Problem) -> BinaryGame | None:
         table, desk = problem.table, problem.desk
-        assert isinstance(table, LossTable)
+        assert table is not None
         begun = time.perf_counter()
-        bytes_read, game = desk.wait(
-            "compression", lambda cancel: compress_binary(table, self.temperature, problem.threads, cancel)
-        )
-        if bytes_read == table.nbytes:
+        bytes_read, game = desk.wait("compression", lambda cancel: self._read(problem, cancel), together=True)
+        if bytes_read is None:
             desk.count_read(time.perf_counter() - begun)
         else:
             desk.count_bytes(bytes_read)
         if game is not None:
-            desk.note(rows=table.n_rows, compressed_rows=game.table.n_rows)
+            desk.note(rows=table.n_rows, compressed_rows=game.n_rows)
         return game
 
+    def _read(self, problem: Problem, cancel: CancelToken) -> tuple[int | None, BinaryGame | None]:
+        """Bytes read, None for those of the whole table, and the game."""
+        table = problem.table
+        assert table is not None
+        if isinstance(table, LossTable) and problem.memory_limit is None:
+            bytes_read, game = compress_binary(table, self.temperature, problem.threads, cancel)
+            return None if bytes_read == table.nbytes else bytes_read, game
+        return compress_chunks(
+            Shard(table, table.n_classifiers) if isinstance(table, LossTable) else table,
+            self.temperature,
+            problem.reducer,
+            memory_limit=problem.memory_limit,
+            threads=problem.threads,
+            cancel=cancel,
+        )
+
     def _solve(self, problem: Problem, game: BinaryGame) -> MixtureResult:
-        """Solve the compressed game by a driver of its own."""
+        """Solve the compressed game by a driver of its own, on all processes together."""
         left = problem.desk.seconds_left()
         limits = Limits(
             SHARPER * self.limits.tol,
@@ -112,10 +144,9 @@ class Compressed:
         )
 
         def solve(cancel: CancelToken) -> MixtureResult:
-            journal = Journal(game.table.n_rows, False, lambda _: cancel.cancelled)
-            source = TableSource(game.table, problem.threads)
+            journal = Journal(game.n_rows, False, lambda _: cancel.cancelled)
             return Driver(
-                source,
+                self._source(problem, game),
                 self.solver,
                 game.temperature,
                 problem.start,
@@ -123,19 +154,38 @@ class Compressed:
                 journal,
                 problem.seed,
                 problem.threads,
+                memory_limit=_left(problem.memory_limit, game),
             ).run()
 
         found = problem.desk.wait("compressed game", solve)
         held = game.nbytes + (found.statistics.peak_memory or 0)
         problem.desk.note(core_rows=found.statistics.core_rows, peak_memory=held)
+        if (
+            found.status is Status.INTERRUPTED
+        ):  # of several processes, where that driver took Ctrl-C for itself
+            problem.desk.interrupt()
         return found
 
-    def _offer(self, problem: Problem, attack: RowAttack) -> Problem:
-        """Offer a strategy, with its bound from the rows of the table; the problem as the solver goes on with it."""
+    def _source(self, problem: Problem, game: BinaryGame) -> Source:
+        """The compressed game, each process's part of it."""
+        if problem.reducer.size == 1:
+            assert game.table is not None
+            return TableSource(game.table, problem.threads)
+        part = Shard(game.table, problem.n_classifiers, float(game.share.sum()), always_float64=True)
+        return ChunkedSource(part, problem.threads, problem.reducer)
+
+    def _offer(self, problem: Problem, attack: RowAttack, inflicted: NDArray[np.float64]) -> Problem:
+        """Offer a strategy; the problem as the solver goes on with it.
+
+        Its bound is that of the rows of a table in memory; where there is none, of the sets that were read of it.
+        """
         table, desk = problem.table, problem.desk
-        assert isinstance(table, LossTable)
-        desk.count_bytes(min(attack.sample.size * CACHE_LINE * table.n_planes, table.nbytes))
-        problem.certificate.offer(lambda: attack, attack.lower_bound(table))
+        if isinstance(table, LossTable):
+            desk.count_bytes(min(attack.sample.size * CACHE_LINE * table.n_planes, table.nbytes))
+            bound = attack.lower_bound(table)
+        else:
+            bound = float(problem.reducer.combine(inflicted).min())
+        problem.certificate.offer(lambda: attack, bound)
         return replace(problem, earlier=attack)
 
     def _queries(self, problem: Problem, attack: Any) -> Queries:
@@ -144,8 +194,21 @@ class Compressed:
         if problem.target:
             weights, level = [problem.start[None], problem.start[None]], [problem.target, 0.0]
         if isinstance(attack, ResponseAttack) and problem.target:
-            unit = self.temperature if np.ndim(self.temperature) == 0 else np.asarray(self.temperature)[0]
-            of_problem = attack.temperature if attack.temperature.ndim == 1 else attack.temperature[:, 0]
             weights.append(attack.weights)
-            level += (of_problem / unit).tolist()
+            level += self._levels(attack, problem.reducer).tolist()
         return Queries(np.concatenate(weights), np.array(level), float64=True)
+
+    def _levels(self, attack: ResponseAttack, reducer: Reducer) -> NDArray[np.float64]:
+        """The levels of responses, with the same bits on all processes, of which some may have no samples."""
+        if np.ndim(
+            self.temperature
+        ):  # of groups there, of samples here; the first sample is in the first group
+            own = (attack.temperature[:, :1] / np.asarray(self.temperature)[:1]).max(axis=1, initial=0.0)
+        else:
+            own = attack.temperature / self.temperature
+        return reducer.combine(own, len(own))
+
+
+def _left(memory_limit: int | None, game: BinaryGame) -> int | None:
+    """What the compressed game leaves of the memory."""
+    return None if memory_limit is None else max(0, memory_limit - game.nbytes)

@@ -59,10 +59,18 @@ class DriverDesk:
 
     def check_limits(self) -> None:
         """Raise `Stopped` at a limit, on all processes at once; the last pass allowed is kept for the proof."""
-        own = self._limit_reached()
+        agreed = self._agreed(self._limit_reached())
+        if agreed is not None:
+            raise Stopped(agreed)
+
+    def what_abandoned(self) -> Status:
+        """What ended a pass that was cancelled, on whichever process."""
+        return self._agreed(self.clock_reached()) or Status.TIME_LIMIT
+
+    def _agreed(self, own: Status | None) -> Status | None:
+        """What ends the solve on all processes, where one of them has something."""
         agreed = round(combined_largest(self._reducer, -1 if own is None else own))
-        if agreed >= 0:
-            raise Stopped(Status(agreed))
+        return Status(agreed) if agreed >= 0 else None
 
     def _limit_reached(self) -> Status | None:
         limits, journal = self._limits, self._journal
@@ -85,16 +93,10 @@ class DriverDesk:
             raise Stopped(reached)
 
     @contextmanager
-    def abandoning(self) -> Iterator[_native.CancelToken | None]:
-        """The token of a pass that Ctrl-C ends, and the time limit once something is proved.
-
-        None for one of several processes, which are together in the pass: none may leave.
-        """
-        if self._reducer.size > 1:
-            yield None
-            return
+    def abandoning(self, proved: bool = False) -> Iterator[_native.CancelToken]:
+        """The token of a pass that Ctrl-C ends, and the time limit once something is proved, or need not be."""
         cancel, left = self.interruption.cancel, self.seconds_left()
-        if left is None or not self._certificate.has_candidate:
+        if left is None or not (proved or self._certificate.has_candidate):
             yield cancel
             return
         timer = threading.Timer(min(left, threading.TIMEOUT_MAX), cancel.cancel)
@@ -120,10 +122,11 @@ class DriverDesk:
     def keep(self, core: Callable[[], Core]) -> None:
         self.core = core
 
-    def count_read(self, seconds: float) -> None:
+    def count_read(self, seconds: float, bytes_read: int | None = None) -> None:
         assert self._source.table is not None
-        bytes_read = round(combined_sum(self._reducer, self._source.table.nbytes))
-        self._journal.record(self._certificate, evaluations=0, bytes_read=bytes_read, pass_seconds=seconds)
+        own = self._source.table.nbytes if bytes_read is None else bytes_read
+        total = round(combined_sum(self._reducer, own))
+        self._journal.record(self._certificate, evaluations=0, bytes_read=total, pass_seconds=seconds)
 
     def count_bytes(self, bytes_read: int) -> None:
         self._journal.bytes_read += round(combined_sum(self._reducer, bytes_read))
@@ -137,11 +140,10 @@ class DriverDesk:
         """Count bytes received since `before` to a phase."""
         self._communicated[phase] = self._communicated.get(phase, 0) + self._reducer.communicated - before
 
-    def wait(self, phase: str, task: Callable[[_native.CancelToken], T]) -> T:
-        begun, received = time.perf_counter(), self._reducer.communicated
-        if self._reducer.size > 1:  # the processes are together in it: none may leave
-            found = task(_native.CancelToken())
-            self.count_received(phase, received)
+    def wait(self, phase: str, task: Callable[[_native.CancelToken], T], *, together: bool = False) -> T:
+        begun = time.perf_counter()
+        if self._reducer.size > 1:
+            found = self._do_together(phase, task, together)
             self._journal.time(phase, begun)
             return found
         future: Future[T] = Future()
@@ -159,6 +161,17 @@ class DriverDesk:
             raise
         self._journal.time(phase, begun)
         return future.result()
+
+    def _do_together(self, phase: str, task: Callable[[_native.CancelToken], T], may_leave: bool) -> T:
+        """Run a task that the processes are in together, and leave together or not at all."""
+        received = self._reducer.communicated
+        if may_leave:
+            with self.abandoning(proved=True) as cancel:
+                found = task(cancel)
+        else:
+            found = task(_native.CancelToken())
+        self.count_received(phase, received)
+        return found
 
     def interrupt(self) -> None:
         self.interruption.requested = True

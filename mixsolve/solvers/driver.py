@@ -101,7 +101,7 @@ class Driver:
         except Stopped as stop:
             return Outcome(stop.status)
         except _native.Cancelled:
-            return Outcome(self._desk.clock_reached() or Status.TIME_LIMIT)
+            return Outcome(self._desk.what_abandoned())
         finally:
             if steps is not None:
                 steps.close()
@@ -114,7 +114,7 @@ class Driver:
             self._start = kept.weights
             self._journal.continue_from(kept.history)
         if self._source.surveyed is not None:
-            self._desk.count_read(self._source.surveyed)
+            self._desk.count_read(*self._source.surveyed)
         return Problem(
             n_classifiers=self._source.n_classifiers,
             table=self._source.table,

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from mixsolve import _native
-    from mixsolve.chunks import Chunks, Subsamples
+    from mixsolve.chunks import Chunks, Subsamples, Survey
     from mixsolve.solvers.source import Visitor
     from mixsolve.table import LossTable
 
@@ -68,7 +68,7 @@ class OracleSource:
 
     table: LossTable | Chunks | None = None
     reducer: Reducer = ALONE
-    surveyed: float | None = None
+    surveyed: Survey | None = None
     statistics: ClassVar[dict[str, int]] = {}
     always_float64 = True
 

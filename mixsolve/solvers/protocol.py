@@ -49,14 +49,18 @@ class Desk(Protocol):
     def keep(self, core: Callable[[], Core]) -> None:
         """Write what this returns to the checkpoint, if there is one, after every pass from now on."""
 
-    def count_read(self, seconds: float) -> None:
-        """Count a read of the whole table that the algorithm made itself."""
+    def count_read(self, seconds: float, bytes_read: int | None = None) -> None:
+        """Count a read of the whole table that the algorithm made itself; of it this process so much, or its part."""
 
     def count_bytes(self, bytes_read: int) -> None:
         """Count bytes of the table that the algorithm read beside the passes."""
 
-    def wait(self, phase: str, task: Callable[[CancelToken], T]) -> T:
-        """Run a long task beside the passes; Ctrl-C and the time limit end the waiting and set the task's token."""
+    def wait(self, phase: str, task: Callable[[CancelToken], T], *, together: bool = False) -> T:
+        """Run a long task beside the passes; Ctrl-C and the time limit end the waiting and set the task's token.
+
+        Of several processes none leaves a task alone: its token is only set where `together` says that the task then
+        raises `Cancelled` on all of them.
+        """
 
     def tolerance(self) -> float:
         """The gap, in units of the losses, at which the solve ends; 0 before anything is evaluated."""

@@ -128,9 +128,9 @@ class RowGeneration:
             found = self._solve(problem, rows, WARM_GAP * rows.largest)
             return np.array([problem.start, found.weights]), True
         begun = time.perf_counter()
-        subsamples = desk.wait("bootstrap", desk.subsamples)
-        if subsamples.is_read:
-            desk.count_read(time.perf_counter() - begun)
+        subsamples = desk.wait("bootstrap", desk.subsamples, together=True)
+        if subsamples.bytes_read is not None:
+            desk.count_read(time.perf_counter() - begun, subsamples.bytes_read)
         opening = desk.wait(
             "bootstrap",
             lambda cancel: find_opening(subsamples, problem.start, problem.threads, problem.reducer, cancel),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mixsolve.chunks import Shard
+from mixsolve.chunks import Shard, Survey
 from mixsolve.passes import PassAnswer, loss_range
 from mixsolve.reduction import ALONE, Reducer
 from mixsolve.solvers.source import block_samples
@@ -37,7 +37,8 @@ class ScreenedSource:
     def __init__(self, proxy: Proxy, threads: int | None) -> None:
         self.n_classifiers = proxy.table.n_classifiers
         self.table: LossTable | Chunks | None = proxy.table
-        self.surveyed = proxy.measured
+        measured = proxy.measured
+        self.surveyed = None if measured is None else Survey(measured, proxy.table.nbytes)
         self._table = proxy.table
         self._proxy = proxy
         self._threads = threads

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar, Protocol
 import numpy as np
 
 from mixsolve import _native
-from mixsolve.chunks import Chunks, Shard, Subsamples
+from mixsolve.chunks import Chunks, Shard, Subsamples, Survey
 from mixsolve.passes import PassAnswer, loss_range, run_pass
 from mixsolve.reduction import ALONE, Reducer
 from mixsolve.solvers.binary_sets import worst_case_of_sets
@@ -39,8 +39,8 @@ class Source(Protocol):
     table: LossTable | Chunks | None
     reducer: Reducer
     """Of the processes that hold the table together."""
-    surveyed: float | None
-    """Seconds that a read of the whole table took which had to be made before the solve; None without one."""
+    surveyed: Survey | None
+    """A read of the whole table that had to be made before the solve; None without one."""
     always_float64: bool
     """Whether every answer is from float64 scores."""
     memory: OracleMemory | None
@@ -75,7 +75,7 @@ class TableSource:
 
     memory: OracleMemory | None = None
     reducer: Reducer = ALONE
-    surveyed: float | None = None
+    surveyed: Survey | None = None
     statistics: ClassVar[dict[str, int]] = {}
 
     def __init__(self, table: LossTable, threads: int | None) -> None:

@@ -43,8 +43,17 @@ def together(tmp_path_factory):
 @pytest.mark.parametrize("phase", PHASES)
 def test_every_process_finds_the_same_bits(phase, together):
     first, second = (found[phase] for found in together)
-    assert {**first, "communicated": 0} == {**second, "communicated": 0}
+    own = {"communicated": 0, "held": 0}
+    assert {**first, **own} == {**second, **own}
     assert sum(first["communicated"].values()) > 0
+
+
+@pytest.mark.parametrize("phase", PHASES)
+def test_the_pool_stays_where_its_samples_are(phase, alone, together):
+    """Each process solves with the losses of its half of the samples; none has those of all."""
+    first, second = (found[phase] for found in together)
+    assert first["held"] + second["held"] == alone[phase]["held"] == first["samples"]
+    assert first["held"] - second["held"] in (0, 1)
 
 
 @pytest.mark.parametrize("phase", PHASES)

@@ -9,7 +9,7 @@ import torch
 import torch.distributed as torch_distributed
 
 from mixsolve import Fista, OracleSubgradient
-from mixsolve.neural import PGD, Mixture, WeightPhase
+from mixsolve.neural import PGD, Mixture, WeightPhase, weight_phase
 from mixsolve.neural.batches import Batches
 from mixsolve.neural.processes import Processes
 from mixsolve.neural.weight_phase import find_weights
@@ -29,7 +29,14 @@ def outcomes(processes):
     torch.set_num_threads(1)
     mixture = Mixture(networks(n_members=3))
     batches = Batches(data(), 32, 0, 0.0, torch.device("cpu"), split_seed=0)
-    found = {}
+    found, held = {}, []
+    fit_mixture = weight_phase.fit_mixture
+
+    def watched(losses, **options):
+        held.append(losses.shape[1])
+        return fit_mixture(losses, **options)
+
+    weight_phase.fit_mixture = watched
     for key, (name, phase) in enumerate(PHASES.items()):
         outcome = find_weights(mixture, batches, plan(), phase, key, processes)
         result = outcome.result
@@ -37,11 +44,13 @@ def outcomes(processes):
             "weights": mixture.weights.tolist(),
             "samples": outcome.samples,
             "points": outcome.points,
+            "held": held[-1],
             "value": result.value,
             "lower_bound": result.lower_bound,
             "communicated": dict(result.statistics.communicated or {}),
         }
         mixture.reweigh(torch.full((3,), 1 / 3, dtype=torch.float64))
+    weight_phase.fit_mixture = fit_mixture
     return found
 
 
