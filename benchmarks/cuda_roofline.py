@@ -73,12 +73,16 @@ class Settings:
 
 
 def draw(storage: str, n_classifiers: int, n_attacks: int) -> Any:
-    """Losses of about `TABLE_BYTES`, one sample at least: whole tiles, as the chunks of a large table are."""
+    """Losses of about `TABLE_BYTES`, some samples at least: whole tiles, as the chunks of a large table are.
+
+    For an odd number of attacks the samples are so too: rows then begin at any place, under each classifier at another.
+    """
     import ml_dtypes
 
     dtype = np.dtype(getattr(ml_dtypes, storage) if storage == "bfloat16" else storage)
-    n_samples = max(TABLE_BYTES // (n_classifiers * n_attacks * dtype.itemsize), 1)
-    n_samples -= n_samples % 16 if n_samples > 16 else 0
+    odd = n_attacks % 2
+    n_samples = max(TABLE_BYTES // (n_classifiers * n_attacks * dtype.itemsize), 3 if odd else 1)
+    n_samples -= n_samples % 16 - odd if n_samples > 16 else 0
     shape = (n_classifiers, n_samples, n_attacks)
     rng = np.random.default_rng(0)
     if dtype == np.uint8:

@@ -18,8 +18,8 @@ class Bug:
     caught: str = ""
 
 
-SHORT, LONG, MOMENTS, TILE, WORK = (
-    f"cuda/{name}.h" for name in ("short_samples", "long_samples", "moments", "tile", "work")
+SHORT, LONG, MOMENTS, TILE, READER, WORK = (
+    f"cuda/{name}.h" for name in ("short_samples", "long_samples", "moments", "tile", "tile_reader", "work")
 )
 
 # Against the rules of the machine.
@@ -76,9 +76,9 @@ BROKEN_RULES = [
     ),
     Bug(
         "rows beyond the last one",
-        TILE,
-        "if (wide && row + kRows <= n_rows) {",
-        "if (wide) {",
+        READER,
+        "if (lie == Lie::kAligned && here >= kRows) {",
+        "if (lie == Lie::kAligned) {",
     ),
     Bug(
         "a load that is wider than its row is aligned",
@@ -116,9 +116,11 @@ WRONG_NUMBERS = [
     Bug("a piece of a sample lost", WORK, "piece < split.n_chunks", "piece < split.n_chunks - 1"),
     Bug(
         "two planes swapped",
-        TILE,
-        "store_together(to, held[i]);",
-        "store_together(to, held[kCount - 1 - i]);",
+        READER,
+        """*weight, sum);
+                store_together(to, held[i]);""",
+        """*weight, sum);
+                store_together(to, held[kAtOnce - 1 - i]);""",
     ),
     Bug("the last of equal attacks", "cuda/arithmetic.h", "a.row <= b.row", "a.row >= b.row"),
     Bug("a weight of another query", TILE, "+ query * n_classifiers()", "+ 0 * query"),
