@@ -219,11 +219,19 @@ def size_tables(streaming: Rows) -> str:
     file = [
         ["reads of the file to a certified relative 1e-06 (at most 10)", streaming.figure(name, "passes", 0)],
         ["bytes resident at most (at most 2e9)", streaming.figure(name, "resident_bytes", 0)],
-        [
-            "seconds a pass to reading the file (at most 1.2)",
-            streaming.figure(name, "ratio_to_reading/median", 2),
-        ],
-        ["reading the file, GB/s", streaming.figure(name, "read_gb_per_s/median", 1)],
+        *(
+            [
+                f"{what} {where}, to reading it by one thread (at most 1.2)",
+                streaming.figure(name, f"{state}{figure}/median", 2),
+            ]
+            for state, where in (("", "in the page cache"), ("cold_", "on the disk"))
+            for what, figure in (
+                ("seconds a pass over the file", "ratio_to_reading"),
+                ("seconds of the pass that draws subsamples, the file", "drawing_ratio_to_reading"),
+            )
+        ),
+        ["reading the file from the page cache, GB/s", streaming.figure(name, "read_gb_per_s/median", 1)],
+        ["reading the file from the disk, GB/s", streaming.figure(name, "cold_read_gb_per_s/median", 1)],
         ["the whole solve, s", streaming.figure(name, "seconds", 1)],
     ]
     copies = [

@@ -11,6 +11,7 @@
 #include "cpu/scan.h"
 #include "cpu/thread_pool.h"
 #include "dlpack_import.h"
+#include "file_bindings.h"
 #include "interruption.h"
 #include "master_bindings.h"
 #include "pass_arguments.h"
@@ -243,6 +244,7 @@ PYBIND11_MODULE(_native, module) {
     module.doc() = "The compiled pass of mixsolve. Use mixsolve.passes.";
     mixsolve::name_wants(module);
     mixsolve::bind_interruption(module);
+    mixsolve::bind_files(module);
 
     py::class_<Table>(module, "Table")
         .def(py::init<py::array, int, py::object, py::object, py::object>(), py::arg("array"), py::arg("storage"),

@@ -28,6 +28,39 @@ class Table:
         attack_prior: NDArray[Any] | None = None,
     ) -> None: ...
 
+class PlaneFile:
+    def __init__(self, descriptor: int, offset: int, plane_bytes: int, n_planes: int) -> None: ...
+    def close(self) -> None: ...
+    def read(self, first: int, out: NDArray[np.uint8], threads: int = 0) -> None: ...
+    @property
+    def bytes_read(self) -> int: ...
+
+class FileTable:
+    def __init__(
+        self,
+        storage: int,
+        n_classifiers: int,
+        n_samples: int,
+        n_rows: int,
+        row_offsets: NDArray[np.int64] | None = None,
+        sample_weight: NDArray[np.float64] | None = None,
+        attack_prior: NDArray[Any] | None = None,
+    ) -> None: ...
+
+def file_pass(
+    file: PlaneFile,
+    table: FileTable,
+    piece_bytes: int,
+    first: int,
+    last: int,
+    weights: NDArray[np.float64],
+    temperature: NDArray[np.float64],
+    want: int = 0,
+    float64_scores: bool = False,
+    threads: int = 0,
+    cancel: CancelToken | None = None,
+    hessians: int = 0,
+) -> dict[str, Any]: ...
 def run_pass(
     table: Table,
     weights: NDArray[np.float64],

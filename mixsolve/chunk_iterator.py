@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mixsolve import _native
-from mixsolve.chunks import Chunk
+from mixsolve.chunks import Chunk, Part
 from mixsolve.inputs import check_sample_weight, total_weight
 from mixsolve.read_ahead import BUFFERS, read_ahead
 from mixsolve.reservoir import Reservoir
@@ -132,6 +132,10 @@ class ChunkIterator:
             raise TableChangedError(
                 f"`losses`: the iterator ended after {number} of {len(self._digests)} chunks"
             )
+
+    def parts(self, cancel: _native.CancelToken | None = None) -> Generator[Part, None, None]:
+        for chunk in self.read(cancel):
+            yield Part(*chunk)
 
     def subsamples(
         self, seed: int, reducer: Reducer, cancel: _native.CancelToken | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, Protocol
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from mixsolve import _native
+    from mixsolve.file_table import FileTable
     from mixsolve.reduction import Reducer
     from mixsolve.table import LossTable
 
@@ -36,6 +38,19 @@ class Chunk(NamedTuple):
     """Their losses, with sample weights that sum to 1 over the chunk."""
     mass: float
     """What their weights add up to in the whole game, over all processes."""
+
+
+class Part(NamedTuple):
+    """Consecutive samples of a table, to be passed over."""
+
+    first: int
+    """The first of them."""
+    table: LossTable | FileTable
+    """Their losses: in memory, or in a file that a pass reads piece by piece."""
+    mass: float
+    """What a sum over this table counts for in the whole game, over all processes."""
+    room: float = math.inf
+    """Bytes that what is found about single samples may take, before it is handed on."""
 
 
 class Chunks(Protocol):
@@ -69,6 +84,9 @@ class Chunks(Protocol):
 
     def read(self, cancel: _native.CancelToken | None = None) -> Generator[Chunk, None, None]:
         """The whole table once, in order; a chunk is valid until the next one is asked for."""
+
+    def parts(self, cancel: _native.CancelToken | None = None) -> Generator[Part, None, None]:
+        """The whole table for one pass over each part, in order; a part is valid until the next one is asked for."""
 
     def subsamples(
         self, seed: int, reducer: Reducer, cancel: _native.CancelToken | None = None
@@ -117,6 +135,10 @@ class Shard:
     def read(self, cancel: _native.CancelToken | None = None) -> Generator[Chunk, None, None]:
         if self.table is not None:
             yield Chunk(0, self.table, self.mass)
+
+    def parts(self, cancel: _native.CancelToken | None = None) -> Generator[Part, None, None]:
+        for chunk in self.read(cancel):
+            yield Part(*chunk)
 
     def subsamples(
         self, seed: int, reducer: Reducer, cancel: _native.CancelToken | None = None

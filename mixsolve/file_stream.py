@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from mixsolve import _native
-from mixsolve.chunks import Chunk
+from mixsolve.chunks import SUBSAMPLES, Chunk, Part
+from mixsolve.file_table import FileTable
 from mixsolve.inputs import (
     check_attack_prior,
     check_loss_shape,
@@ -18,25 +20,22 @@ from mixsolve.inputs import (
     check_sample_weight,
     total_weight,
 )
-from mixsolve.npy_files import NpyFile
-from mixsolve.read_ahead import BUFFERS, read_ahead
-from mixsolve.reservoir import Reservoir
-from mixsolve.storage import view_losses
+from mixsolve.npy_files import NpyFile, OpenFile
+from mixsolve.reservoir import Expected, Reservoir
+from mixsolve.storage import Storage, view_losses
 from mixsolve.table import LossTable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from numpy.typing import NDArray
 
     from mixsolve.chunks import Subsamples
     from mixsolve.reduction import Reducer
 
 CHUNK, PIECE = 1 << 23, 1 << 16
-"""Bytes of a chunk, or of its part of each plane where that makes it larger: what is read next stays in the caches."""
+"""Bytes of a chunk, or of its part of each plane where that makes it larger: it stays in the caches."""
 
-BUFFER_PART, RESERVOIR_PART = 2, 4
-"""Buffers and the samples of a reservoir take at most these parts of it."""
+BUFFER_PART, RESERVOIR_PART, ANSWER_PART = 2, 4, 16
+"""What is read into, the samples of a reservoir and what a pass finds take at most these parts of the memory limit."""
 
 PROBES, PROBE = 64, 4096
 """A file is told from another by so many pieces of it, of so many bytes."""
@@ -65,7 +64,7 @@ class FileStream:
     row_offsets, sample_weight, attack_prior
         As in `LossTable`, for all files together.
     memory_limit : int
-        Bytes; buffers take at most a half of it.
+        Bytes; what is read into takes at most a half of it.
     mass : float
         What the weights of all samples add up to in the whole game.
 
@@ -103,7 +102,7 @@ class FileStream:
         length = sum(sum(file.shape[1:2]) for file in files)
         shape = (*first.shape[:1], length, *first.shape[2:])
         check_loss_shape(shape, ragged=row_offsets is not None)
-        view_losses(np.empty(0, dtype=first.dtype))  # refuses other types
+        self._storage = _read_as_stored(first.dtype)
         self.n_classifiers = shape[0]
         self.n_rows = int(np.prod(shape[1:]))
         self.n_attacks = None if row_offsets is not None else shape[2]
@@ -117,8 +116,8 @@ class FileStream:
         self.kind = first.dtype.name
         """The type of the losses."""
         self._pieces = self._cut()
-        self.bytes_handed_out = 0
-        """Of all passes so far."""
+        self._closed_bytes = 0
+        self._reading: OpenFile | None = None
 
     @property
     def nbytes(self) -> int:
@@ -137,16 +136,35 @@ class FileStream:
         return np.diff(self._offsets)
 
     def read(self, cancel: _native.CancelToken | None = None) -> Generator[Chunk, None, None]:
-        for piece, losses in read_ahead(self._fill):
-            if cancel is not None and cancel.cancelled:
-                raise _native.Cancelled
-            self.bytes_handed_out += losses.nbytes
-            yield self._chunk(piece, losses)
+        for number, file in enumerate(self._files):
+            with self._opened(file) as opened:
+                for piece in self._pieces:
+                    if piece.file != number:
+                        continue
+                    if cancel is not None and cancel.cancelled:
+                        raise _native.Cancelled
+                    losses = opened.read_rows(piece.first_row, piece.n_rows, self._buffer)
+                    yield self._chunk(piece, losses)
+
+    def parts(self, cancel: _native.CancelToken | None = None) -> Generator[Part, None, None]:
+        if self._storage is None:
+            for chunk in self.read(cancel):
+                yield Part(*chunk)
+            return
+        first = row = 0
+        for number, file in enumerate(self._files):
+            last = max([first, *(piece.last for piece in self._pieces if piece.file == number)])
+            if last > first:
+                with self._opened(file) as opened:
+                    yield self._part(opened, self._storage, first, last, row)
+            first, row = last, row + file.n_rows
 
     def subsamples(
         self, seed: int, reducer: Reducer, cancel: _native.CancelToken | None = None
     ) -> Subsamples:
-        reservoir = Reservoir(seed, self._limit // RESERVOIR_PART)
+        weighted = self.n_samples if self._weight is None else int(np.count_nonzero(self._weight))
+        expected = Expected(weighted, self.nbytes / self.n_samples)
+        reservoir = Reservoir(seed, self._limit // RESERVOIR_PART, expected)
         for chunk in self.read(cancel):
             reservoir.offer(chunk)
         return reservoir.subsamples(self.n_classifiers, reducer)
@@ -164,23 +182,37 @@ class FileStream:
             total.update(b"none" if part is None else np.ascontiguousarray(part).data)
         return total.hexdigest()
 
+    @property
+    def bytes_handed_out(self) -> int:
+        """Of all passes so far."""
+        return self._closed_bytes + (0 if self._reading is None else self._reading.native.bytes_read)
+
+    @contextmanager
+    def _opened(self, file: NpyFile) -> Iterator[OpenFile]:
+        """A file to read from, whose bytes are counted."""
+        with file.opened() as opened:
+            self._reading = opened
+            try:
+                yield opened
+            finally:
+                self._closed_bytes, self._reading = self.bytes_handed_out, None
+
     @cached_property
-    def _buffers(self) -> list[NDArray[np.uint8]]:
+    def _buffer(self) -> NDArray[np.uint8]:
         row = self.n_classifiers * self._files[0].dtype.itemsize
-        most = max(piece.n_rows for piece in self._pieces)
-        return [np.empty(most * row, dtype=np.uint8) for _ in range(BUFFERS)]
+        return np.empty(max(piece.n_rows for piece in self._pieces) * row, dtype=np.uint8)
 
     def _cut(self) -> list[_Piece]:
         """Cut every file into chunks of about equal size, of whole samples."""
         row = self.n_classifiers * self._files[0].dtype.itemsize
         counts = self.attack_counts
-        room = self._limit // (BUFFER_PART * BUFFERS)
-        if int(counts.max()) * row > room:
+        least = SUBSAMPLES * int(counts.max()) * row  # one sample in each of the subsamples
+        if least > self._limit:
             raise ValueError(
-                f"`memory_limit` must be at least {BUFFER_PART * BUFFERS} times the largest sample, "
-                f"{BUFFER_PART * BUFFERS * int(counts.max()) * row} bytes; got {self._limit}"
+                f"`memory_limit` must be at least {SUBSAMPLES} times the largest sample, "
+                f"{least} bytes; got {self._limit}"
             )
-        most = max(1, min(max(CHUNK, PIECE * self.n_classifiers), room) // row)
+        most = max(1, min(max(CHUNK, PIECE * self.n_classifiers), self._limit // BUFFER_PART) // row)
         ends = np.cumsum(counts)
         pieces = []
         first = base = 0
@@ -196,19 +228,26 @@ class FileStream:
                 raise ValueError(f"`row_offsets` must not cut a sample in two at the end of {file.path}")
         return pieces
 
-    def _fill(self, free_buffer: Callable[[], int]) -> Iterator[tuple[_Piece, NDArray[Any]]]:
-        """The chunks in order, each read into a buffer; runs on the thread that reads ahead."""
-        row = self.n_classifiers * self._files[0].dtype.itemsize
-        for number, file in enumerate(self._files):
-            own = [piece for piece in self._pieces if piece.file == number]
-            with file.opened() as descriptor:
-                for place, piece in enumerate(own):
-                    buffer = self._buffers[free_buffer()][: piece.n_rows * row]
-                    planes = buffer.reshape(self.n_classifiers, -1)
-                    for following in own[place + 1 : place + 2]:
-                        file.expect(descriptor, following.first_row, following.n_rows)
-                    file.read_planes(descriptor, piece.first_row, planes)
-                    yield piece, planes.view(file.dtype)
+    def _part(self, opened: OpenFile, storage: Storage, first: int, last: int, row: int) -> Part:
+        """The samples ``first:last``, whose rows begin with `row`, in their file."""
+        weight, mass = None, self.mass * (last - first) / self.n_samples
+        if self._weight is not None:
+            weight, mass = self._weight[first:last], self.mass
+        offsets = prior = None
+        if self._offsets is not None:
+            offsets = self._offsets[first : last + 1] - row
+        if self._prior is not None:
+            prior = self._prior.reshape(-1)[row : row + opened.n_rows]
+        table = FileTable(
+            opened,
+            storage,
+            last - first,
+            row_offsets=offsets,
+            sample_weight=weight,
+            attack_prior=prior,
+            room=self._limit // BUFFER_PART,
+        )
+        return Part(first, table, mass, self._limit / ANSWER_PART)
 
     def _chunk(self, piece: _Piece, losses: NDArray[Any]) -> Chunk:
         first, last = piece.first, piece.last
@@ -229,3 +268,17 @@ class FileStream:
             losses = losses.view(np.uint8)
         table = LossTable(losses, row_offsets=offsets, sample_weight=weight, attack_prior=prior)
         return Chunk(first, table, mass)
+
+
+def _read_as_stored(dtype: np.dtype[Any]) -> Storage | None:
+    """How passes read numbers of this type from the file; None where they are converted first.
+
+    Raises
+    ------
+    TypeError
+        If losses cannot be of this type.
+    """
+    _, storage = view_losses(np.empty(0, dtype=dtype))
+    if dtype in (np.bool_, np.uint8):
+        return Storage.UINT8
+    return storage if dtype.isnative else None

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mixsolve import _native
 from mixsolve.results import TableChangedError
 
 if TYPE_CHECKING:
@@ -74,49 +75,75 @@ class NpyFile:
         if now != self.stamp:
             raise TableChangedError(f"`losses`: {self.path} was changed during the solve")
 
+    @property
+    def n_rows(self) -> int:
+        """Attacks, or what else the rows of a plane are."""
+        return int(np.prod(self.shape[1:]))
+
     @contextmanager
-    def opened(self) -> Iterator[int]:
-        """A descriptor to read from; that the file is what it was is looked at before and after."""
+    def opened(self) -> Iterator[OpenFile]:
+        """The file to read from; that it is what it was is looked at before and after."""
         self.check()
         try:
             descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
             raise TableChangedError(f"`losses`: {self.path} vanished during the solve ({error})") from error
         try:
-            yield descriptor
-            self.check()
+            opened = OpenFile(self, descriptor)
         finally:
             os.close(descriptor)
+        try:
+            yield opened
+            self.check()
+        finally:
+            opened.native.close()
 
-    def read_planes(self, descriptor: int, first: int, out: NDArray[Any]) -> None:
-        """Read the rows ``first:first + n`` of every plane into `out`, (n_planes, n) of this file's type.
+
+class OpenFile:
+    """A file while it is read: by any number of threads, and ahead of them by one of its own.
+
+    Attributes
+    ----------
+    native : _native.PlaneFile
+    n_planes, n_rows : int
+    """
+
+    def __init__(self, file: NpyFile, descriptor: int) -> None:
+        self._file = file
+        self.n_planes, self.n_rows = file.shape[0], file.n_rows
+        self.native = _native.PlaneFile(
+            descriptor, file.offset, self.n_rows * file.dtype.itemsize, self.n_planes
+        )
+
+    def read_rows(
+        self, first: int, n: int, buffer: NDArray[np.uint8] | None = None, threads: int = 0
+    ) -> NDArray[Any]:
+        """The rows ``first:first + n`` of every plane, (n_planes, n), in the front of a buffer if there is one.
 
         Raises
         ------
         TableChangedError
             If the file ends before them, or cannot be read.
         """
-        rows = int(np.prod(self.shape[1:]))
-        for plane, target in enumerate(out.view(np.uint8).reshape(len(out), -1)):
-            at = self.offset + (plane * rows + first) * self.dtype.itemsize
-            left = memoryview(target.data)
-            while left:
-                try:
-                    got = os.preadv(descriptor, [left], at)
-                except OSError as error:
-                    raise TableChangedError(f"`losses`: {self.path} cannot be read: {error}") from error
-                if got == 0:
-                    raise TableChangedError(
-                        f"`losses`: {self.path} was truncated during the solve, before byte {at}"
-                    )
-                left, at = left[got:], at + got
+        size = self._file.dtype.itemsize
+        total = self.n_planes * n * size
+        into = np.empty(total, dtype=np.uint8) if buffer is None else buffer[:total]
+        planes = into.reshape(self.n_planes, -1)
+        with self.errors():
+            self.native.read(first * size, planes, threads)
+        return planes.view(self._file.dtype)
 
-    def expect(self, descriptor: int, first: int, n: int) -> None:
-        """Tell the system that the rows ``first:first + n`` of every plane are read soon."""
-        rows = int(np.prod(self.shape[1:]))
-        for plane in range(self.shape[0]):
-            at = self.offset + (plane * rows + first) * self.dtype.itemsize
-            os.posix_fadvise(descriptor, at, n * self.dtype.itemsize, os.POSIX_FADV_WILLNEED)
+    @contextmanager
+    def errors(self) -> Iterator[None]:
+        """Errors of the system as those of the table."""
+        try:
+            yield
+        except EOFError as error:
+            raise TableChangedError(
+                f"`losses`: {self._file.path} was truncated during the solve, before byte {error}"
+            ) from error
+        except OSError as error:
+            raise TableChangedError(f"`losses`: {self._file.path} cannot be read: {error}") from error
 
 
 def _stamp(status: os.stat_result) -> Stamp:

@@ -7,7 +7,7 @@ Everything above asks through `run_pass` and never names a device; what a pass c
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from mixsolve.storage import view_losses
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
+    from mixsolve.file_table import FileTable
     from mixsolve.table import LossTable
 
 __all__ = ["PassAnswer", "loss_gradient", "loss_range", "run_pass"]
@@ -60,7 +61,7 @@ class PassAnswer:
 
 
 def run_pass(
-    table: LossTable,
+    table: LossTable | FileTable,
     weights: ArrayLike,
     temperature: ArrayLike,
     *,
@@ -77,7 +78,7 @@ def run_pass(
 
     Parameters
     ----------
-    table : LossTable
+    table : LossTable or FileTable
     weights : array, (K, n_classifiers)
         Any finite weights, on the simplex or not.
     temperature : float, (K,) or (K, n_samples)
@@ -142,7 +143,11 @@ def run_pass(
         bytes_read=found["bytes_read"],
         hessian=found.get("hessian"),
     )
-    return _as_losses(answered, table, query_weights, listed) if table.is_affine else answered
+    if not table.is_affine:
+        return answered
+    return _as_losses(
+        answered, cast("LossTable", table), query_weights, listed
+    )  # a file's are as they are stored
 
 
 def _as_losses(
@@ -247,7 +252,7 @@ def _needs_float64(weights: NDArray[np.float64], temperature: NDArray[np.float64
 
 
 def raise_if_not_finite(
-    table: LossTable, cancel: _native.CancelToken | None = None, first_sample: int = 0
+    table: LossTable | FileTable, cancel: _native.CancelToken | None = None, first_sample: int = 0
 ) -> None:
     """Raise ValueError naming the table's first loss that is not finite, if there is one.
 

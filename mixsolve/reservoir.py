@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -18,6 +19,19 @@ if TYPE_CHECKING:
 
     from mixsolve.chunks import Chunk
     from mixsolve.reduction import Reducer
+
+
+FITTING = 0.8
+"""So much of the room is for the samples that are wanted, where the others are known to be few."""
+
+
+class Expected(NamedTuple):
+    """What is known of the samples that will go by."""
+
+    n_weighted: int
+    """How many of them have positive weight."""
+    sample_bytes: float
+    """Of one, on average."""
 
 
 class _Held(NamedTuple):
@@ -37,16 +51,23 @@ class Reservoir:
     seed : int
     room : int
         Bytes that the copies may take, about.
+    expected : Expected, optional
+        What will go by, where that is known: then hardly a sample is copied in vain.
     """
 
-    def __init__(self, seed: int, room: int) -> None:
+    def __init__(self, seed: int, room: int, expected: Expected | None = None) -> None:
         self.n_weighted = 0
         """Samples of positive weight that went by."""
         self._rng = np.random.default_rng(seed)
         self._room = room
         self._capacity = SUBSAMPLES * LARGEST
         self._below = np.inf
+        if expected is not None:
+            self._capacity = min(self._capacity, max(SUBSAMPLES, int(FITTING * room / expected.sample_bytes)))
+            chosen = self._capacity + 10 * math.sqrt(self._capacity) + 10  # not once in a lifetime too few
+            self._below = chosen / expected.n_weighted
         self._held: list[_Held] = []
+        self._n_held = self._nbytes = 0
 
     def offer(self, chunk: Chunk) -> None:
         """Let the samples of a chunk go by."""
@@ -58,7 +79,7 @@ class Reservoir:
             return
         samples = weighted[chosen]
         share = chunk.table.sample_weight[samples] * chunk.mass
-        self._held.append(_Held(key[chosen], chunk.table.excerpt(samples), share))
+        self._hold(_Held(key[chosen], chunk.table.excerpt(samples), share))
         if self._n_held > 2 * self._capacity or self._nbytes > self._room:
             self._prune()
 
@@ -82,21 +103,21 @@ class Reservoir:
             whole = combined_sum(reducer, own)
             yield Shard(_joined(held) if held else None, n_classifiers, own / whole)
 
-    @property
-    def _n_held(self) -> int:
-        return sum(held.key.size for held in self._held)
-
-    @property
-    def _nbytes(self) -> int:
-        return sum(held.table.nbytes for held in self._held)
+    def _hold(self, piece: _Held) -> None:
+        self._held.append(piece)
+        self._n_held += piece.key.size
+        self._nbytes += piece.table.nbytes
 
     def _prune(self) -> None:
         if self._nbytes > self._room:
             self._capacity = min(self._capacity, max(SUBSAMPLES, self._n_held // 2))
         keys = np.sort(np.concatenate([held.key for held in self._held]))
         self._below = float(keys[min(self._capacity, keys.size - 1)])
-        kept = ((held, np.flatnonzero(held.key < self._below)) for held in self._held)
-        self._held = [held.keep(chosen) for held, chosen in kept if chosen.size]
+        kept = [(held, np.flatnonzero(held.key < self._below)) for held in self._held]
+        self._held, self._n_held, self._nbytes = [], 0, 0
+        for held, chosen in kept:
+            if chosen.size:
+                self._hold(held.keep(chosen))
 
 
 def _joined(held: list[_Held]) -> LossTable:

@@ -340,7 +340,7 @@ def test_rivals_at_toy_size(rival):
 
 
 def test_streaming_benchmark_at_toy_size(tmp_path):
-    settings = bench_streaming.Settings(file=TOY_BYTES, memory_limit=20_000_000, rounds=1)
+    settings = bench_streaming.Settings(file=TOY_BYTES, memory_limit=20_000_000, rounds=1, cold_rounds=1)
     [row] = bench_streaming.run(tmp_path, settings, allow_dirty=True).rows
     assert row["shape"] == [10, 1000, 300]
     assert row["passes"] <= 10

@@ -307,7 +307,7 @@ def test_fit_streams_what_is_larger_than_the_limit(tmp_path, capsys):
     assert main([*arguments, "--memory-limit", "500K"]) == SOLVED
     assert_certificate(load_result(out), losses, tol=1e-6)
     assert kept.exists()
-    assert main([*arguments, "--memory-limit", "100K"]) == BAD_INPUT
+    assert main([*arguments, "--memory-limit", "50K"]) == BAD_INPUT
     assert "`memory_limit` must be at least 6 times the largest sample" in capsys.readouterr().err
     assert main([*arguments, "--memory-limit", "plenty"]) == BAD_INPUT
     assert "`--memory-limit` must be a size such as 500M or 8G; got 'plenty'" in capsys.readouterr().err

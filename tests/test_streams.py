@@ -11,10 +11,21 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from mixsolve import Fista, LinearProgram, LossTable, Newton, Status, TableChangedError, fit_mixture, verify
+from mixsolve import (
+    Fista,
+    LinearProgram,
+    LossTable,
+    Newton,
+    Status,
+    TableChangedError,
+    _native,
+    fit_mixture,
+    verify,
+)
 from mixsolve.chunks import SUBSAMPLES
 from mixsolve.file_stream import FileStream
 from mixsolve.npy_files import NpyFile
+from mixsolve.passes import run_pass
 from mixsolve.read_ahead import read_ahead
 from mixsolve.reduction import ALONE
 from mixsolve.solvers.chunked_source import ChunkedSource
@@ -155,7 +166,6 @@ def test_one_pass_agrees_with_the_table_in_memory(tmp_path):
     weights = np.random.default_rng(3).dirichlet(np.ones(5), size=3)
     level = np.array([0.0, 0.05, 1.0])
     stream = FileStream([NpyFile.open(saved(tmp_path, losses))], memory_limit=CHUNKS)
-    assert len(list(stream.read())) > 5
     options = {"float64_scores": True, "hessians": 3, "best_attack": True}
     here, _ = ChunkedSource(stream, None, ALONE).answer(weights, level, **options)
     there, _ = TableSource(LossTable(losses), None).answer(weights, level, **options)
@@ -165,36 +175,132 @@ def test_one_pass_agrees_with_the_table_in_memory(tmp_path):
     np.testing.assert_array_equal(here.best_attack, there.best_attack)
 
 
-def test_a_pass_reads_every_byte_once_and_in_order(tmp_path, monkeypatch):
+@pytest.fixture
+def small_pieces(monkeypatch):
+    """Passes over files cut them into pieces of a dozen samples."""
+    monkeypatch.setattr("mixsolve.file_table.PIECE", 7000)
+    monkeypatch.setattr("mixsolve.file_table.PLANE_PIECE", 1)
+
+
+def bytes_read_so_far():
+    """Of this process, by the system's own count."""
+    with open("/proc/self/io", encoding="ascii") as counts:
+        return int(counts.readline().split()[1])
+
+
+def test_a_pass_reads_every_byte_once(tmp_path, small_pieces):
+    """The system counts a byte for each look at what is in memory, too: one per plane and some hundred KiB."""
     losses = game(4)
-    path = saved(tmp_path, losses)
-    read, threads = [], set()
-    preadv = os.preadv
-
-    def recorded(descriptor, buffers, offset):
-        read.append((offset, len(buffers[0])))
-        threads.add(threading.current_thread().name)
-        return preadv(descriptor, buffers, offset)
-
-    monkeypatch.setattr(os, "preadv", recorded)
-    stream = FileStream([NpyFile.open(path)], memory_limit=CHUNKS)
+    stream = FileStream([NpyFile.open(saved(tmp_path, losses))], memory_limit=CHUNKS)
+    before = bytes_read_so_far()
+    answer, _ = ChunkedSource(stream, None, ALONE).answer(np.full((1, 5), 0.2), np.zeros(1))
+    assert losses.nbytes <= bytes_read_so_far() - before < losses.nbytes + 2000
+    assert answer.bytes_read == stream.bytes_handed_out == losses.nbytes
     for chunk in stream.read():
-        np.testing.assert_array_equal(
-            chunk.table.array, losses[:, chunk.first : chunk.first + chunk.table.n_samples]
+        rows = losses[:, chunk.first : chunk.first + chunk.table.n_samples]
+        np.testing.assert_array_equal(chunk.table.array, rows)
+    assert stream.bytes_handed_out == 2 * losses.nbytes
+
+
+@pytest.mark.parametrize("ragged", [False, True])
+@pytest.mark.parametrize("n_queries", [1, 3])
+def test_what_a_pass_over_pieces_visits(n_queries, ragged, tmp_path, small_pieces, monkeypatch):
+    """Every sample's best row, with weights (all 0 in one of the files), priors and temperatures of their own."""
+    monkeypatch.setattr("mixsolve.solvers.source.LEAST_BLOCK", 1)
+    rng = np.random.default_rng(21)
+    counts = rng.integers(1, 60, size=300) if ragged else np.full(300, 20)
+    offsets = np.concatenate([[0], np.cumsum(counts)])
+    prior, weight = rng.random(offsets[-1]) + 0.5, rng.random(300)
+    prior /= np.repeat(np.add.reduceat(prior, offsets[:-1]), counts)
+    weight[130:170] = 0
+    losses = rng.random((5, offsets[-1])).astype(np.float32)
+    cuts = offsets[[0, 130, 170, 300]]
+    shape = (5, -1) if ragged else (5, -1, 20)
+    pieces = [losses[:, first:last].reshape(shape) for first, last in pairwise(cuts)]
+    own = {"sample_weight": weight, "attack_prior": prior if ragged else prior.reshape(300, 20)}
+    own |= {"row_offsets": offsets} if ragged else {}
+    files = [NpyFile.open(saved(tmp_path, piece, f"{at}.npy")) for at, piece in enumerate(pieces)]
+    stream = FileStream(files, memory_limit=CHUNKS, **own)
+    weights, level = rng.dirichlet(np.ones(5), size=n_queries), rng.random((n_queries, 300)) + 0.01
+    level[0] = 0
+
+    def visited(source):
+        found = []
+        answer, _ = source.answer(
+            weights, level, float64_scores=True, visit=lambda first, part: found.append((first, part))
         )
-    plane = losses[0].nbytes
-    for k in range(5):
-        own = [(at, size) for at, size in read if 128 + k * plane <= at < 128 + (k + 1) * plane]
-        assert own == sorted(own)
-        assert sum(size for _, size in own) == plane
-    assert threads == {"mixsolve read-ahead"}
+        assert [first for first, _ in found] == sorted({first for first, _ in found})
+        names = ("per_sample", "best_attack", "best_row")
+        return answer, [np.concatenate([getattr(part, name) for _, part in found], axis=1) for name in names]
+
+    here, own_rows = visited(ChunkedSource(stream, 2, ALONE))
+    there, rows = visited(TableSource(LossTable(losses.reshape(shape), **own), 2))
+    np.testing.assert_allclose(here.value, there.value, rtol=1e-13)
+    np.testing.assert_allclose(here.gradient, there.gradient, rtol=1e-13)
+    np.testing.assert_allclose(own_rows[0], rows[0], rtol=1e-13)
+    np.testing.assert_array_equal(own_rows[1], rows[1])
+    np.testing.assert_array_equal(own_rows[2], rows[2])
+
+
+def test_a_pass_over_a_file_gives_equal_bits_at_any_number_of_threads(tmp_path, small_pieces):
+    stream = FileStream([NpyFile.open(saved(tmp_path, game(22)))], memory_limit=CHUNKS)
+    weights = np.random.default_rng(22).dirichlet(np.ones(5), size=2)
+    options = {"float64_scores": True, "hessians": 2}
+    one, *others = (
+        ChunkedSource(stream, threads, ALONE).answer(weights, np.array([0.1, 0.5]), **options)[0]
+        for threads in (1, 2, 3, None)
+    )
+    for other in others:
+        for name in ("value", "gradient", "hessian"):
+            assert getattr(one, name).tobytes() == getattr(other, name).tobytes()
+
+
+def test_a_file_is_fetched_from_the_disk_ahead_of_the_pass(tmp_path):
+    """It is opened, and nobody reads a byte of it."""
+    path = saved(tmp_path, np.ones((4, 500, 700), dtype=np.float32))
+    with open(path, "rb+", buffering=0) as file:
+        os.fsync(file)
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+        def in_memory(at):
+            try:
+                return os.preadv(file.fileno(), [bytearray(1)], at, os.RWF_NOWAIT) == 1
+            except BlockingIOError:
+                return False
+
+        places = range(128, path.stat().st_size, 200_000)
+        if any(map(in_memory, places)):
+            pytest.skip("the system keeps this folder's files in memory")
+        with NpyFile.open(path).opened():
+            end = time.monotonic() + 20
+            while not all(map(in_memory, places)) and time.monotonic() < end:
+                time.sleep(0.01)
+            assert all(map(in_memory, places))
+
+
+def test_a_pass_over_a_file_can_be_cancelled(tmp_path, monkeypatch):
+    monkeypatch.setattr("mixsolve.solvers.source.LEAST_BLOCK", 1)
+    stream = FileStream([NpyFile.open(saved(tmp_path, game(23)))], memory_limit=CHUNKS)
+    token, visits = _native.CancelToken(), []
+
+    def visit(first, answer):
+        visits.append(first)
+        token.cancel()
+
+    with pytest.raises(_native.Cancelled):
+        ChunkedSource(stream, None, ALONE).answer(
+            np.full((1, 5), 0.2), np.zeros(1), visit=visit, cancel=token
+        )
+    assert visits == [0]
 
 
 def test_buffers_stay_within_the_limit(tmp_path):
     path = saved(tmp_path, game(5))
     for limit in (CHUNKS // 8, CHUNKS, 8 * CHUNKS):
         stream = FileStream([NpyFile.open(path)], memory_limit=limit)
-        assert sum(buffer.nbytes for buffer in stream._buffers) <= limit // 2
+        assert stream._buffer.nbytes <= limit // 2
+        for part in stream.parts():
+            assert part.table._piece * part.table._most_threads <= limit // 2
     with refuses(ValueError, "memory_limit", "3600 bytes", "got 3000"):
         fit_mixture(path, memory_limit=3000)
 
@@ -279,11 +385,15 @@ def test_files_that_change_between_passes(kind, limit, tmp_path):
 def test_a_file_truncated_during_a_pass(tmp_path):
     path = saved(tmp_path, game(12))
     stream = FileStream([NpyFile.open(path)], memory_limit=CHUNKS // 4)
-    chunks = stream.read()
+    chunks, parts = stream.read(), stream.parts()
     next(chunks)
+    table = next(parts).table
     os.truncate(path, 1000)
-    with pytest.raises(TableChangedError, match=r"losses.npy was truncated"):
-        list(chunks)
+    with pytest.raises(TableChangedError, match=r"losses.npy was truncated during the solve, before byte"):
+        run_pass(table, np.full((1, 5), 0.2), 0.0)
+    for left in (chunks, parts):
+        with pytest.raises(TableChangedError, match=r"losses.npy was truncated"):
+            list(left)
 
 
 def test_iterators_that_change(tmp_path):
@@ -394,10 +504,11 @@ def test_a_pass_that_fails_ends_its_reader(tmp_path):
     losses = game(19)
     losses[0, 10, 0] = np.inf
     stream = FileStream([NpyFile.open(saved(tmp_path, losses))], memory_limit=CHUNKS // 4)
-    before = threading.active_count()
+    source = ChunkedSource(stream, 1, ALONE)
+    before = len(os.listdir("/proc/self/task"))
     with pytest.raises(ValueError, match="inf at classifier 0, sample 10, attack 0"):
-        ChunkedSource(stream, None, ALONE).answer(np.full((1, 5), 0.2), np.zeros(1))
-    assert threading.active_count() == before
+        source.answer(np.full((1, 5), 0.2), np.zeros(1))
+    assert len(os.listdir("/proc/self/task")) == before
 
 
 def test_a_reader_that_is_left_early_ends_its_thread():

@@ -15,7 +15,7 @@ from mixsolve.solvers.source import answer_in_blocks
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from mixsolve.chunks import Chunk, Chunks, Subsamples
+    from mixsolve.chunks import Chunks, Part, Subsamples
     from mixsolve.reduction import Reducer
     from mixsolve.solvers.oracle_memory import OracleMemory
     from mixsolve.solvers.source import Visitor
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 
 
 class ChunkedSource:
-    """One pass reads every chunk once, and adds up over the processes.
+    """One pass reads every part once, and adds up over the processes.
 
-    The sums of a pass are those of its chunks times their mass, first in order over the chunks, then over the
-    processes: equal input in equal chunks gives equal bits, on every process.
+    The sums of a pass are those of its parts times their mass, first in order over the parts, then over the
+    processes: equal input in equal parts gives equal bits, on every process.
     """
 
     memory: OracleMemory | None = None
@@ -58,11 +58,11 @@ class ChunkedSource:
         bytes_read = 0
         options = {"float64_scores": float64_scores, "threads": self._threads, "cancel": cancel}
         want = {"best_attack": best_attack, "hessian": hessians}
-        with closing(self._chunks.read(cancel)) as chunks:
-            for chunk in chunks:
-                found = self._answer_chunk(chunk, weights, temperature, visit, want, options)
+        with closing(self._chunks.parts(cancel)) as parts:
+            for part in parts:
+                found = self._answer_part(part, weights, temperature, visit, want, options)
                 hessian = np.empty(0) if found.hessian is None else found.hessian
-                sums += chunk.mass * np.concatenate([found.value, found.gradient.ravel(), hessian.ravel()])
+                sums += part.mass * np.concatenate([found.value, found.gradient.ravel(), hessian.ravel()])
                 bytes_read += found.bytes_read
                 if found.best_attack is not None:
                     attacks.append(found.best_attack)
@@ -79,9 +79,9 @@ class ChunkedSource:
     def subsamples(self, seed: int, cancel: _native.CancelToken | None = None) -> Subsamples:
         return self._chunks.subsamples(seed, self.reducer, cancel)
 
-    def _answer_chunk(
+    def _answer_part(
         self,
-        chunk: Chunk,
+        part: Part,
         weights: NDArray[np.float64],
         temperature: NDArray[np.float64],
         visit: Visitor | None,
@@ -90,13 +90,15 @@ class ChunkedSource:
     ) -> PassAnswer:
         own = temperature
         if temperature.ndim == 2:
-            own = temperature[:, chunk.first : chunk.first + chunk.table.n_samples]
+            own = temperature[:, part.first : part.first + part.table.n_samples]
         try:
             if visit is not None:
-                return answer_in_blocks(chunk.table, weights, own, visit, chunk.first, **options)
-            return run_pass(chunk.table, weights, own, **want, **options)
+                return answer_in_blocks(
+                    part.table, weights, own, visit, part.first, room=part.room, **options
+                )
+            return run_pass(part.table, weights, own, **want, **options)
         except ValueError:
-            raise_if_not_finite(chunk.table, options["cancel"], chunk.first)
+            raise_if_not_finite(part.table, options["cancel"], part.first)
             raise
 
     def _combined(

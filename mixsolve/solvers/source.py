@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
@@ -17,6 +18,7 @@ from mixsolve.storage import Storage
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from mixsolve.file_table import FileTable
     from mixsolve.solvers.oracle_memory import OracleMemory
     from mixsolve.table import LossTable
 
@@ -128,31 +130,33 @@ class TableSource:
         return Shard(self._table, self.n_classifiers).subsamples(seed, self.reducer, cancel)
 
 
-def block_samples(table: LossTable, n_queries: int) -> int:
-    """Samples whose best rows are held together: it follows from the table and the number of queries alone."""
+def block_samples(table: LossTable | FileTable, n_queries: int, room: float = math.inf) -> int:
+    """Samples whose best rows are held together: the table, the room and the number of queries alone decide."""
     row_bytes = n_queries * 8 * (table.n_classifiers + 2)
-    room = min(max(LEAST_BLOCK, 4 * table.n_rows * table.n_classifiers // 20), LARGEST_BLOCK)
+    room = min(max(LEAST_BLOCK, 4 * table.n_rows * table.n_classifiers // 20), LARGEST_BLOCK, room)
     n_samples: int = table.n_samples
-    step = max(BLOCK_SAMPLES, room // row_bytes)
+    step = max(BLOCK_SAMPLES, int(room / row_bytes))
     return -(-n_samples // -(-n_samples // step))  # no small one at the end
 
 
 def answer_in_blocks(
-    table: LossTable,
+    table: LossTable | FileTable,
     weights: NDArray[np.float64],
     temperature: NDArray[np.float64],
     visit: Visitor,
     first_sample: int = 0,
     *,
+    room: float = math.inf,
     float64_scores: bool,
     threads: int | None,
     cancel: _native.CancelToken | None,
 ) -> PassAnswer:
     """One read of a table, block by block, so that the best rows of all samples are never held together.
 
-    `visit` counts samples from `first_sample` on.
+    `visit` counts samples from `first_sample` on. The best rows that it is shown at once take `room` bytes at most, or
+    are those of a few samples.
     """
-    step = block_samples(table, len(weights))
+    step = block_samples(table, len(weights), room)
     value, gradient, bytes_read = np.zeros(len(weights)), np.zeros(weights.shape), 0
     for first in range(0, table.n_samples, step):
         samples = None if step >= table.n_samples else np.arange(first, min(first + step, table.n_samples))
