@@ -263,7 +263,7 @@ struct LongSample {
     MIXSOLVE_DEVICE Score sum_over_block(Score x, int which, int n_rows) {
         Score* const told = told_by_warps(which);
         if (tile.warp < busy_warps(n_rows)) x = sum_over(x, kWarpBits);
-        if (is_of_one_warp(n_rows)) return x;
+        if (is_of_one_warp(n_rows)) return agreed(x);
         if (thread() % kWarpLanes == 0) told[tile.warp] = x;
         __syncthreads();
         Score sum = 0;

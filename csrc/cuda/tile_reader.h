@@ -75,7 +75,7 @@ struct TileReader {
         constexpr bool kAll = kWide || (kPlain && kRows <= 4 && sizeof(Score) == 4);
         constexpr int kAtOnce = kAll ? kCount : 1;  // that registers hold
         Score sum[kRows] = {};
-#pragma unroll
+#pragma unroll 1
         for (int done = 0; done < kCount; done += kAtOnce) {
             Group held[kAtOnce];
 #pragma unroll
