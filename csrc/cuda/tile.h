@@ -119,7 +119,7 @@ struct Tile {
             return;
         }
 #pragma unroll 1
-        for (int distance = kWarpLanes / 2; distance >> bits > 0; distance /= 2) {
+        for (int distance = kWarpLanes / 2, least = 1 << bits; distance >= least; distance >>= 1) {
 #pragma unroll
             for (int r = 0; r < kRows; ++r) score[r] += from_lane_xor(score[r], distance);
         }
