@@ -23,7 +23,7 @@ import numpy as np
 from benchmarks.harness import Bar, Report, add_report_options, require_close
 from mixsolve.passes import run_pass
 from mixsolve.reference import reference_pass
-from mixsolve.storage import widen
+from mixsolve.storage import Storage, widen
 from tests.cuda.build import ptx
 from tests.cuda.emulated import Emulated, EmulatedTable, native
 from tests.cuda.executions import issued
@@ -34,7 +34,6 @@ BAR = 0.7
 BARRED = ("A100", "H100")
 BARRED_CLASSIFIERS = (4, 10, 32, 128, 1024)
 TEMPERATURE = 0.1
-TABLE_BYTES = 256 * 1024
 STORAGES = ("float32", "float64", "float16", "bfloat16", "uint8")
 
 
@@ -73,21 +72,23 @@ class Settings:
 
 
 def draw(storage: str, n_classifiers: int, n_attacks: int) -> Any:
-    """Losses of about `TABLE_BYTES`, some samples at least: whole tiles, as the chunks of a large table are.
+    """The losses that one block of threads gets of a large table.
 
-    For an odd number of attacks the samples are so too: rows then begin at any place, under each classifier at another.
+    For an odd number of attacks the samples of the large table are so too: rows then begin at any place, under each
+    classifier at another.
     """
     import ml_dtypes
 
     dtype = np.dtype(getattr(ml_dtypes, storage) if storage == "bfloat16" else storage)
-    odd = n_attacks % 2
-    n_samples = max(TABLE_BYTES // (n_classifiers * n_attacks * dtype.itemsize), 3 if odd else 1)
-    n_samples -= n_samples % 16 - odd if n_samples > 16 else 0
-    shape = (n_classifiers, n_samples, n_attacks)
+    n_samples = native().samples_of_block(Storage[storage.upper()].value, n_classifiers, n_attacks)
+    more = (n_samples + 1) % 2 if n_attacks % 2 else 0
+    shape = (n_classifiers, n_samples + more, n_attacks)
     rng = np.random.default_rng(0)
     if dtype == np.uint8:
-        return rng.integers(0, 256, shape, dtype=np.uint8)
-    return rng.random(shape, dtype=np.float32).astype(dtype)
+        losses = rng.integers(0, 256, shape, dtype=np.uint8)
+    else:
+        losses = rng.random(shape, dtype=np.float32).astype(dtype)
+    return losses[:, :n_samples]
 
 
 @cache
@@ -131,7 +132,7 @@ def slots_used(architecture: str, storage: str, n_classifiers: int, n_attacks: i
 
 def run(settings: Settings, allow_dirty: bool = False) -> Report:
     """A row for every GPU, storage type and shape."""
-    kept = {"note": "paper, not timed", "temperature": TEMPERATURE, "table_bytes": TABLE_BYTES}
+    kept = {"note": "paper, not timed", "temperature": TEMPERATURE}
     report = Report("cuda_roofline", allow_dirty, settings=kept)
     counted: dict[tuple[Any, ...], float] = {}
     for gpu in settings.gpus:

@@ -16,6 +16,7 @@ class Bug:
     right: str
     wrong: str
     caught: str = ""
+    line: int = 0  # of a barrier that is left out
 
 
 SHORT, LONG, MOMENTS, TILE, READER, WORK = (
@@ -40,11 +41,11 @@ BROKEN_RULES = [
         "asked.per_sample[query.answer(at)] =",
         "asked.per_sample[query.answer(at) + 1] =",
     ),
-    Bug("shared memory past its end", TILE, "shared + at.sums)", "shared + at.bytes - 8)", "out of bounds"),
+    Bug("shared memory past its end", TILE, "asked.tile.at.sums)", "asked.tile.at.bytes - 8)", "out of bounds"),
     Bug(
         "a read of shared memory that nobody wrote",
         WORK,
-        "work.sums[i] = 0;",
+        "work.sums()[i] = 0;",
         "break;",
         "not written",
     ),
@@ -70,8 +71,8 @@ BROKEN_RULES = [
     Bug(
         "blocks that write into one place",
         WORK,
-        "nullptr : asked.sums + block() * n_sums",
-        "nullptr : asked.sums",
+        "return asked.sums + block() * asked.n_sums;",
+        "return asked.sums;",
         "race",
     ),
     Bug(
@@ -137,7 +138,7 @@ def barriers():
         text = path.read_text(encoding="utf-8")
         for number, match in enumerate(re.finditer(re.escape(BARRIER), text)):
             line = text.count("\n", 0, match.start()) + 1
-            found.append(Bug(f"{path.name}, line {line}", f"cuda/{path.name}", BARRIER, str(number)))
+            found.append(Bug(f"{path.name}, line {line}", f"cuda/{path.name}", BARRIER, str(number), line=line))
     return found
 
 
