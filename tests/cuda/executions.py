@@ -3,9 +3,9 @@
 The PTX of the same source is executed, which tells how often each of its instructions is; ptxas keeps the source lines,
 with the chain of places they are inlined at. A block of machine code is executed as often as PTX of its lines is: the
 median over its instructions, divided by how many copies ptxas has made of it, told by instructions that it translates
-one to one. Where loads and stores come out fewer in all than were executed, the estimate is raised by as much. What only
-runs when lanes of a warp have parted (WARPSYNC.COLLECTIVE) is left out: they do not part there. So are routines out of line, which
-divide numbers near the ends of their range.
+one to one. Where loads and stores come out fewer in all than were executed, the estimate is raised by as much. What
+only runs when lanes of a warp have parted (WARPSYNC.COLLECTIVE) is left out: they do not part there. So are routines
+out of line, which divide numbers near the ends of their range.
 """
 
 from collections import Counter

@@ -41,7 +41,9 @@ BROKEN_RULES = [
         "asked.per_sample[query.answer(at)] =",
         "asked.per_sample[query.answer(at) + 1] =",
     ),
-    Bug("shared memory past its end", TILE, "asked.tile.at.sums)", "asked.tile.at.bytes - 8)", "out of bounds"),
+    Bug(
+        "shared memory past its end", TILE, "asked.tile.at.sums)", "asked.tile.at.bytes - 8)", "out of bounds"
+    ),
     Bug(
         "a read of shared memory that nobody wrote",
         WORK,
@@ -138,7 +140,9 @@ def barriers():
         text = path.read_text(encoding="utf-8")
         for number, match in enumerate(re.finditer(re.escape(BARRIER), text)):
             line = text.count("\n", 0, match.start()) + 1
-            found.append(Bug(f"{path.name}, line {line}", f"cuda/{path.name}", BARRIER, str(number), line=line))
+            found.append(
+                Bug(f"{path.name}, line {line}", f"cuda/{path.name}", BARRIER, str(number), line=line)
+            )
     return found
 
 

@@ -75,7 +75,7 @@ def is_compiled(bug, checker):
 
 @pytest.fixture(scope="module")
 def compiled(request, tmp_path_factory, emulator):
-    """{(bug, checker): what becomes of it} for all tests that were chosen: made on all cores while the first ones run."""
+    """{(bug, checker): what is compiled} for all tests that were chosen: on all cores, while the first ones run."""
     chosen = [item.callspec.params for item in request.session.items if item.module is request.module]
     pairs = dict.fromkeys((params.get("bug"), params["checker"]) for params in chosen)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
