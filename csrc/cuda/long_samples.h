@@ -240,7 +240,7 @@ struct LongSample {
         if (!kPlain && asked.table.prior) state.total = sum_over_block(total, 3, n_rows);
         // Elsewhere the difference loses nothing.
         state.excess = state.mass - state.total;
-        if (!(state.mass > static_cast<Score>(kHighTemperatureShare) * state.total)) return state;
+        if (!any_in_warp(state.mass > static_cast<Score>(kHighTemperatureShare) * state.total)) return state;
         Score excess = 0;
 #pragma unroll(kUnrolled)
         for (int row = own_first(n_rows); row < n_rows; row += sharing(n_rows)) {
@@ -263,7 +263,7 @@ struct LongSample {
     MIXSOLVE_DEVICE Score sum_over_block(Score x, int which, int n_rows) {
         Score* const told = told_by_warps(which);
         if (tile.warp < busy_warps(n_rows)) x = sum_over(x, kWarpBits);
-        if (is_of_one_warp(n_rows)) return agreed(x);
+        if (is_of_one_warp(n_rows)) return x;
         if (thread() % kWarpLanes == 0) told[tile.warp] = x;
         __syncthreads();
         Score sum = 0;
