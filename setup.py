@@ -72,7 +72,7 @@ rule nvcc
   deps = gcc
   description = compiling $out
 rule nvcc_link
-  command = {nvcc} -shared -cudart static $in -o $out
+  command = {nvcc} -shared -cudart static {libraries} $in -o $out
   description = linking $out
 """
 
@@ -164,7 +164,9 @@ def write_cuda_build_file(cxx: list[str], folder: Path, in_place: bool) -> str:
     flags += ["-Xcompiler", "-fPIC,-fvisibility=hidden,-Wall", "-DMIXSOLVE_MODULE=_native_cuda"]
     flags.append(f'-DMIXSOLVE_ARCHITECTURES="{named}"')
     command = [nvcc, "-ccbin", cxx[-1]]
-    lines = [NVCC_RULES.format(nvcc=join(command), flags=join(flags))]
+    # Where NVIDIA's wheels have the runtime, and their nvcc does not look.
+    libraries = f"-L{Path(nvcc).resolve().parents[1] / 'lib'}"
+    lines = [NVCC_RULES.format(nvcc=join(command), flags=join(flags), libraries=join([libraries]))]
     outputs = []
     for source in CUDA_SOURCES:
         outputs.append(escape(folder / f"{source}.o"))

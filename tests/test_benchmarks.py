@@ -431,14 +431,20 @@ def test_shipped_networks_at_toy_size(tmp_path):
 
 def test_roofline_on_paper_at_toy_size():
     settings = cuda_roofline.Settings(
-        gpus=cuda_roofline.GPUS[:1], storages=("float32",), classifiers=(4,), attacks=(32,)
+        gpus=cuda_roofline.GPUS[:1],
+        storages=("float32",),
+        classifiers=(4,),
+        attacks=(32,),
+        every=range(33, 35),
     )
     try:
         report = cuda_roofline.run(settings, allow_dirty=True)
     except Unavailable as reason:
         pytest.skip(f"the roofline is not computed: {reason}")
-    [row] = report.rows
+    row, worst = report.rows
     assert row["name"] == "A100/float32/4x32"
+    assert worst["name"] == "A100/float32/4x33..34"
+    assert worst["worst_number_of_attacks"] in (33, 34)
     assert row["basis"] == "paper, not timed"
     # Each loss is loaded, stored, multiplied for a score and for a moment.
     assert row["instructions_per_512_bytes"] > 2 + 2 * 4

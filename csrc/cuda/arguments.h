@@ -11,6 +11,13 @@ namespace cuda {
 
 constexpr int kThreads = 256, kThreadBits = 8, kWarpLanes = 32, kWarpBits = 5, kWarps = kThreads / kWarpLanes;
 
+// How the rows lie that a thread reads together.
+enum class Lie : int {
+    kAligned = 0,     // side by side, such that one load takes them all
+    kSideBySide = 1,  // each by a load of its own, from one address on
+    kApart = 2,       // each at a place of its own
+};
+
 // The work of one block of threads: the samples at positions [begin, end), or some rows of the one at `begin`.
 struct Chunk {
     int64_t begin, end;
@@ -28,6 +35,18 @@ MIXSOLVE_HOST_DEVICE constexpr int rows_together(int item_size, int score_size) 
     return 16 / (item_size > score_size / 2 ? item_size : score_size / 2);
 }
 
+// Of so many numbers that 2^bits threads share, a thread's: an odd number.
+template <class Int>
+MIXSOLVE_HOST_DEVICE constexpr Int odd_share(Int n, int bits) {
+    return (n + (Int{1} << bits) - 1) >> bits | 1;
+}
+
+// Where a block keeps what in its shared memory, in bytes.
+struct SharedLayout {
+    int scores, chance, parts, numbers, rows, deviations, shift, sums;
+    int bytes;  // in all
+};
+
 // How a block looks at its chunk: tile by tile, all classifiers of some rows at a time, in shared memory. Numbers of
 // threads that share something are powers of two, of which the exponent is given.
 struct TileShape {
@@ -42,10 +61,11 @@ struct TileShape {
     int moment_bits;   // threads that share a classifier's rows, a warp at most
     int product_bits;  // threads that share the rows of a square of the Hessian, a warp at most
     bool hessian;
-    int samples;       // so many whole samples at most; 0: ragged
-    int fours;         // times four attacks of a sample that a thread has at most; 0: not a multiple of four
-    int sums_bytes;    // of shared memory for sums and records; 0: they stay in device memory
-    int shared_bytes;  // in all
+    int samples;        // so many whole samples at most; 0: ragged
+    int fours;          // times four attacks of a sample that a thread has at most; 0: ragged
+    bool wide_samples;  // every sample is a multiple of four attacks
+    int sums_bytes;     // of shared memory for sums and records; 0: they stay in device memory
+    SharedLayout at;
 };
 
 // Of one query and one long sample, or one piece of it: `kRecordHead` numbers, the moment (L), the best row (L) if it
@@ -67,9 +87,10 @@ struct PassArguments {
     const int64_t* samples;  // by position, or null for all
     const int64_t* starts;   // (n_positions + 1) rows before each position when ragged, else null
     int64_t n_positions;
-    bool contiguous;       // rows follow each other in memory as they do by position
-    bool aligned_planes;   // rows that may be read as one in one classifier may in all
-    bool aligned_samples;  // every sample consists of rows that may be read as one
+    bool contiguous;      // rows follow each other in memory as they do by position
+    bool aligned_planes;  // rows that may be read as one in one classifier may in all
+    Lie samples_lie;      // the rows of a tile, unless contiguous
+    Lie rows_lie;         // rows that follow each other, unless aligned
 
     int64_t n_queries;
     const void* weights;                // (K, L) in the score type

@@ -20,6 +20,13 @@ MIXSOLVE_DEVICE float widen(BFloat16 x) { return bits_to_float(static_cast<uint3
 MIXSOLVE_DEVICE float multiply_add(float a, float b, float c) { return fmaf(a, b, c); }
 MIXSOLVE_DEVICE double multiply_add(double a, double b, double c) { return fma(a, b, c); }
 
+// Within two units in the last place, without provision for numbers that are very small or large.
+MIXSOLVE_DEVICE double quotient(double a, double b) { return a / b; }
+MIXSOLVE_DEVICE float quotient(float a, float b) {
+    const float guess = reciprocal_approximate(b);
+    return a * multiply_add(multiply_add(-b, guess, 1.0f), guess, guess);
+}
+
 // Of the types that losses have a derivative in.
 template <class Stored>
 constexpr bool kHasGradient = true;

@@ -39,6 +39,31 @@ MIXSOLVE_DEVICE void unpack(const Words<kBytes>& words, BFloat16 (&losses)[kByte
     }
 }
 
+MIXSOLVE_DEVICE Words<16> pack(const float (&losses)[4]) {
+    Words<16> words;
+#pragma unroll
+    for (int r = 0; r < 4; ++r) words.word[r] = float_to_bits(losses[r]);
+    return words;
+}
+MIXSOLVE_DEVICE Words<16> pack(const double (&losses)[2]) {
+    Words<16> words;
+#pragma unroll
+    for (int r = 0; r < 2; ++r) double_to_bits(losses[r], words.word[2 * r], words.word[2 * r + 1]);
+    return words;
+}
+// Of losses of 16 bits or 8.
+template <class Stored, int kRows>
+MIXSOLVE_DEVICE Words<kRows* static_cast<int>(sizeof(Stored))> pack(const Stored (&losses)[kRows]) {
+    constexpr int kBits = 8 * sizeof(Stored), kInWord = 32 / kBits;
+    Words<kRows* static_cast<int>(sizeof(Stored))> words;
+#pragma unroll
+    for (int r = 0; r < kRows; ++r) {
+        const uint32_t bits = static_cast<uint32_t>(losses[r].bits) << kBits * (r % kInWord);
+        words.word[r / kInWord] = r % kInWord == 0 ? bits : words.word[r / kInWord] | bits;
+    }
+    return words;
+}
+
 // 16 bytes at a time at most.
 template <class Number, int kNumbers>
 struct alignas(sizeof(Number) * kNumbers < 16 ? sizeof(Number) * kNumbers : 16) Numbers {

@@ -6,7 +6,7 @@
 #include "moments.h"
 #include "query.h"
 #include "second_moments.h"
-#include "tile.h"
+#include "tile_reader.h"
 
 namespace mixsolve {
 namespace cuda {
@@ -61,28 +61,35 @@ MIXSOLVE_DEVICE double mass_between(double a, double b) { return a * b / (a + b)
 template <class Score, class Stored, Kind kKind>
 struct LongSample {
     static constexpr bool kPlain = kKind == Kind::kPlain;
+    static constexpr int kUnrolled =
+        kPlain && sizeof(Score) == 4 ? 4 : 1;  // loops over rows, for which there are registers
 
     Tile<Score, Stored>& tile;
     const PassArguments& asked;
     int64_t position;
-    int64_t sample;
     double* records;  // of all queries
+
+    MIXSOLVE_DEVICE int64_t sample() const { return !kPlain && asked.samples ? asked.samples[position] : position; }
 
     // Leaves in `records` what is known of the rows [first, last) of the sample; ends with a barrier.
     MIXSOLVE_DEVICE void read(int64_t first, int64_t last) {
         for (int i = thread(); i < asked.n_queries * asked.record_numbers; i += kThreads) records[i] = 0;
-        const char* data = asked.table.sample_data(sample);
+        TileReader<Score, Stored, kPlain> reader{tile, asked};
 #pragma unroll 1
-        for (int64_t begin = first; begin < last; begin += asked.tile.rows) {
-            const int n_rows = static_cast<int>(last - begin < asked.tile.rows ? last - begin : asked.tile.rows);
-            const char* const here = data + begin * static_cast<int64_t>(sizeof(Stored));
-            tile.load(n_rows, tile.is_aligned(here), [=](int row) { return here + row * sizeof(Stored); });
+        for (bool opening = true; first < last; first += asked.tile.rows, opening = false) {
+            const int n_rows = static_cast<int>(last - first < asked.tile.rows ? last - first : asked.tile.rows);
+            const char* const here = asked.table.sample_data(sample()) + first * static_cast<int64_t>(sizeof(Stored));
+            if (reader.loads_twice(n_rows)) {
+                reader.load_twice(here, n_rows);
+            } else {
+                reader.load(n_rows, tile.lie_from(here), [=](int row) { return here + row * sizeof(Stored); });
+            }
 #pragma unroll 1
             for (int64_t q = 0; q < (kPlain ? 1 : asked.n_queries); ++q) {
                 const Query query{asked, q};
                 tile.template score<kKind>(q, n_rows);
-                if (kKind == Kind::kAny && kHasGradient<Stored> && asked.kept_scores) keep_scores(begin, n_rows);
-                add_tile(query, begin, n_rows, begin == first);
+                if (kKind == Kind::kAny && kHasGradient<Stored> && asked.kept_scores) keep_scores(first, n_rows);
+                add_tile(query, first, n_rows, opening);
                 __syncthreads();
             }
         }
@@ -91,7 +98,7 @@ struct LongSample {
   private:
     // Until it is known what they amount to in the whole sample.
     MIXSOLVE_DEVICE void keep_scores(int64_t first_row, int n_rows) const {
-        double* const to = asked.kept_scores + asked.table.first_row(sample) + first_row;
+        double* const to = asked.kept_scores + asked.table.first_row(sample()) + first_row;
         for (int row = thread(); row < n_rows; row += kThreads) to[row] = static_cast<double>(tile.scores[row]);
     }
 
@@ -143,15 +150,24 @@ struct LongSample {
             n_rows, tile.chance, shrink, grow, [=](int k, int l) { return between * shift[k] * shift[l]; }, second);
     }
 
+    // Few rows are the first warp's alone: what is said to be known to all threads is known to those of it then.
+    MIXSOLVE_DEVICE static bool is_of_one_warp(int n_rows) { return kPlain && n_rows <= 8 * kWarpLanes; }
+    MIXSOLVE_DEVICE static int sharing(int n_rows) { return is_of_one_warp(n_rows) ? kWarpLanes : kThreads; }
+    MIXSOLVE_DEVICE static int own_first(int n_rows) { return thread() < sharing(n_rows) ? thread() : n_rows; }
+
     // Known to all threads. A score that is NaN is passed over, and makes the mass so.
     MIXSOLVE_DEVICE Score highest_of_tile(int n_rows) {
         Score highest = lowest<Score>();
-        for (int row = thread(); row < n_rows; row += kThreads) highest = higher(highest, tile.scores[row]);
+#pragma unroll(kUnrolled)
+        for (int row = own_first(n_rows); row < n_rows; row += sharing(n_rows))
+            highest = higher(highest, tile.scores[row]);
         if (tile.warp < busy_warps(n_rows)) highest = highest_over(highest, kWarpBits);
-        if (thread() % kWarpLanes == 0) tile.numbers[tile.warp] = static_cast<double>(highest);
+        if (is_of_one_warp(n_rows)) return highest;
+        Score* const told = told_by_warps(0);
+        if (thread() % kWarpLanes == 0) told[tile.warp] = highest;
         __syncthreads();
         for (int warp = 0; warp < busy_warps(n_rows); ++warp) {
-            highest = higher(highest, static_cast<Score>(tile.numbers[warp]));
+            highest = higher(highest, told[warp]);
         }
         return highest;
     }
@@ -177,9 +193,9 @@ struct LongSample {
     MIXSOLVE_DEVICE void merge_tile(const Query& query, double* record, int64_t first_row, int n_rows, Score largest,
                                     bool opening) {
         OnlineLse<Score> here = soften(query, first_row, n_rows, largest);
-        const int64_t first_prior = asked.table.first_row(sample) + first_row;
+        const int64_t first_prior = asked.table.first_row(sample()) + first_row;
         if (!kPlain && Rescue<Score>::needed(query, here.mass)) {
-            const Rescue<Score> rescued(query, sample, first_prior, tile.scores, tile.chance, n_rows, thread(),
+            const Rescue<Score> rescued(query, sample(), first_prior, tile.scores, tile.chance, n_rows, thread(),
                                         kThreads);
             here.max = rescued.max;
             here.mass = rescued.mass;
@@ -191,13 +207,15 @@ struct LongSample {
             OnlineLse<double> state = opening ? added : state_in(record);
             const double earlier = state.mass;
             MergeFactors<double> factors{0, 1};
-            if (!opening) factors = merge(state, added, query.inverse_temperature(sample));
+            if (!opening) factors = merge(state, added, query.inverse_temperature(sample()));
             keep_state(state, record);
             double* told = tile.numbers + 4 * kWarps;
             told[0] = factors.first;
             told[1] = factors.second;
-            told[2] = opening ? 0 : mass_between(earlier * factors.first, added.mass * factors.second);
-            told[3] = 1 / earlier;
+            if constexpr (kKind == Kind::kHessian) {
+                told[2] = opening ? 0 : mass_between(earlier * factors.first, added.mass * factors.second);
+                told[3] = 1 / earlier;
+            }
         }
         __syncthreads();
     }
@@ -208,10 +226,11 @@ struct LongSample {
 
     // The state of the tile's rows, known to all threads.
     MIXSOLVE_DEVICE OnlineLse<Score> soften(const Query& query, int64_t first_row, int n_rows, Score largest) {
-        const Score per_unit = static_cast<Score>(query.inverse_temperature(sample) * exponent_unit<Score>());
-        const int64_t first_prior = asked.table.first_row(sample) + first_row;
+        const Score per_unit = static_cast<Score>(query.inverse_temperature(sample()) * exponent_unit<Score>());
+        const int64_t first_prior = asked.table.first_row(sample()) + first_row;
         Score mass = 0, total = 0;
-        for (int row = thread(); row < n_rows; row += kThreads) {
+#pragma unroll(kUnrolled)
+        for (int row = own_first(n_rows); row < n_rows; row += sharing(n_rows)) {
             const Score u = prior(query, first_prior + row);
             tile.chance[row] = u * exponential(tile.scores[row] - largest, per_unit);
             mass += tile.chance[row];
@@ -221,9 +240,10 @@ struct LongSample {
         if (!kPlain && asked.table.prior) state.total = sum_over_block(total, 3, n_rows);
         // Elsewhere the difference loses nothing.
         state.excess = state.mass - state.total;
-        if (!(state.mass > static_cast<Score>(kHighTemperatureShare) * state.total)) return state;
+        if (!any_in_warp(state.mass > static_cast<Score>(kHighTemperatureShare) * state.total)) return state;
         Score excess = 0;
-        for (int row = thread(); row < n_rows; row += kThreads) {
+#pragma unroll(kUnrolled)
+        for (int row = own_first(n_rows); row < n_rows; row += sharing(n_rows)) {
             const Score u = prior(query, first_prior + row);
             excess += u * exponential_minus_one(tile.scores[row] - largest, per_unit);
         }
@@ -231,18 +251,23 @@ struct LongSample {
         return state;
     }
 
+    MIXSOLVE_DEVICE Score* told_by_warps(int which) const {
+        return reinterpret_cast<Score*>(tile.numbers + which * kWarps);
+    }
     MIXSOLVE_DEVICE static int busy_warps(int n_rows) {
+        if (is_of_one_warp(n_rows)) return 1;
         return n_rows < kThreads ? (n_rows + kWarpLanes - 1) / kWarpLanes : kWarps;
     }
 
     // Known to all threads. `which` of the numbers of warps it goes through.
     MIXSOLVE_DEVICE Score sum_over_block(Score x, int which, int n_rows) {
-        double* const told = tile.numbers + which * kWarps;
+        Score* const told = told_by_warps(which);
         if (tile.warp < busy_warps(n_rows)) x = sum_over(x, kWarpBits);
-        if (thread() % kWarpLanes == 0) told[tile.warp] = static_cast<double>(x);
+        if (is_of_one_warp(n_rows)) return x;
+        if (thread() % kWarpLanes == 0) told[tile.warp] = x;
         __syncthreads();
         Score sum = 0;
-        for (int warp = 0; warp < busy_warps(n_rows); ++warp) sum += static_cast<Score>(told[warp]);
+        for (int warp = 0; warp < busy_warps(n_rows); ++warp) sum += told[warp];
         return sum;
     }
 };

@@ -28,11 +28,11 @@ struct Moments {
             if (k < count) {
                 const Stored* at = tile.losses + k * tile.asked.tile.stride + lane * kRows;
                 const Score* share = tile.chance + lane * kRows;
-                int left = groups;
-#pragma unroll 1
-                for (; left >= 4; left -= 4) add_groups<4>(at, share, sums);
-                if (left & 2) add_groups<2>(at, share, sums);
-                if (left & 1) add_groups<1>(at, share, sums);
+                if (bits == kWarpBits) {
+                    add_all<kRows << kWarpBits>(groups, at, share, sums);
+                } else {
+                    add_all<0>(groups, at, share, sums);
+                }
                 if (whole * kRows < n_rows) add_last(n_rows, k, lane, sums[0]);
             }
             const Score sum = sum_over(add_up(sums), bits);
@@ -96,10 +96,17 @@ struct Moments {
             sums[r] = multiply_add(factor.number[r], static_cast<Score>(widen(stored[r])), sums[r]);
         }
     }
-    // So many groups of one classifier, `kRows` rows each, those of other threads between them.
-    template <int kCount>
+    // The groups of one classifier that are a thread's, `kRows` rows each, so many rows apart; 0: as the shape says.
+    template <int kHop>
+    MIXSOLVE_DEVICE void add_all(int left, const Stored* at, const Score* share, Score (&sums)[kRows]) const {
+#pragma unroll 1
+        for (; left >= 4; left -= 4) add_groups<4, kHop>(at, share, sums);
+        if (left & 2) add_groups<2, kHop>(at, share, sums);
+        if (left & 1) add_groups<1, kHop>(at, share, sums);
+    }
+    template <int kCount, int kHop>
     MIXSOLVE_DEVICE void add_groups(const Stored*& at, const Score*& share, Score (&sums)[kRows]) const {
-        const int hop = kRows << tile.asked.tile.moment_bits;
+        const int hop = kHop > 0 ? kHop : kRows << tile.asked.tile.moment_bits;
 #pragma unroll
         for (int i = 0; i < kCount; ++i, at += hop, share += hop) {
             add_products(load_together<Group>(at), load_together<Scores>(share), sums);

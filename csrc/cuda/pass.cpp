@@ -113,7 +113,7 @@ void DeviceTable::run_pass(const PassRequest& request, PassAnswer& answer) {
 
 void DeviceTable::launch_pass(const PassRequest& request, const Plan& plan, const PassArguments& asked) const {
     launch(pass_kernel(host_.storage, request.float64_scores, kind_of(request, asked)),
-           static_cast<int64_t>(plan.chunks.size()), static_cast<size_t>(plan.tile.shared_bytes), stream_, &asked);
+           static_cast<int64_t>(plan.chunks.size()), static_cast<size_t>(plan.tile.at.bytes), stream_, &asked);
     const int64_t n_splits = static_cast<int64_t>(plan.splits.size());
     if (n_splits > 0) launch(settle_kernel(), n_splits, 0, stream_, &asked);
 }
@@ -192,9 +192,13 @@ PassArguments DeviceTable::shape_of(const PassRequest& request, const Plan& plan
         !request.samples && (host_.row_offsets || host_.stride_sample == host_.n_attacks * item_size(host_.storage));
     const int item = static_cast<int>(item_size(host_.storage));
     const int64_t together = rows_together(item, request.float64_scores ? 8 : 4), bytes = together * item;
-    asked.aligned_planes = host_.stride_classifier % bytes == 0;
-    asked.aligned_samples = asked.aligned_planes && !host_.row_offsets && host_.n_attacks % together == 0 &&
-                            host_.stride_sample % bytes == 0 && reinterpret_cast<uintptr_t>(host_.data) % bytes == 0;
+    const bool room = plan.tile.rows % together == 0;  // in the tile, for as many
+    asked.aligned_planes = room && host_.stride_classifier % bytes == 0;
+    const bool whole = !host_.row_offsets && host_.n_attacks % together == 0,  // what is read together is of one sample
+        aligned = asked.aligned_planes && host_.stride_sample % bytes == 0 &&
+                  reinterpret_cast<uintptr_t>(host_.data) % bytes == 0;
+    asked.rows_lie = room ? Lie::kSideBySide : Lie::kApart;
+    asked.samples_lie = !whole ? Lie::kApart : aligned ? Lie::kAligned : asked.rows_lie;
     asked.n_queries = request.n_queries;
     asked.temperature_stride = request.temperature_per_sample ? host_.n_samples : 0;
     asked.n_hessians = request.n_hessians;

@@ -66,28 +66,67 @@ class Planner {
     }
 
     void choose_tile() {
-        const int64_t most_rows = sizes_.most_tile_rows * 4 / score_;
-        const int64_t per_row = row_bytes_ + (request_.n_hessians > 0 ? table_.n_classifiers * score_ : 0);
-        const int64_t rows = rows_of_tile(std::min(sizes_.tile_bytes / per_row, most_rows), together_);
-        // One whole sample, rather than a full tile of it and a rest, where it is a little longer than a tile.
-        const int64_t whole = (longest_ + together_ - 1) / together_ * together_;
-        if (whole > rows && whole <= most_rows && whole * per_row <= kMostOfWholeSample * sizes_.tile_bytes) {
-            shape_tile(whole);
-            if (plan_.tile.shared_bytes <= kMostSharedBytes) return;
-        }
+        const int64_t most_rows = sizes_.most_tile_rows * 4 / score_, item = item_size(table_.storage);
+        per_row_ = row_bytes_ + (request_.n_hessians > 0 ? table_.n_classifiers * score_ : 0);
+        const int64_t rows = rows_of_tile(std::min(sizes_.tile_bytes / per_row_, most_rows), together_);
         shape_tile(rows);
-        if (plan_.tile.shared_bytes <= kMostSharedBytes) return;
-        const int64_t most = kMostSharedBytes / item_size(table_.storage) / 2;
-        throw std::invalid_argument("`losses` on a GPU must have at most about " + std::to_string(most) +
-                                    " classifiers; got " + std::to_string(table_.n_classifiers));
+        if (plan_.tile.at.bytes > kMostSharedBytes) {
+            const int64_t most = kMostSharedBytes / item / 2;
+            throw std::invalid_argument("`losses` on a GPU must have at most about " + std::to_string(most) +
+                                        " classifiers; got " + std::to_string(table_.n_classifiers));
+        }
+        // Others may waste less on samples of this length; of ragged ones the longest, where it is a little longer.
+        double least = cost(rows);
+        const int64_t largest =
+            std::min(static_cast<int64_t>(kMostOfWholeSample * sizes_.tile_bytes) / per_row_, most_rows);
+        int64_t best = rows;
+        const int64_t whole = (longest_ + together_ - 1) / together_ * together_;
+        for (int64_t other = together_; other <= largest; other += together_) {
+            if (cost(other) >= least || (table_.row_offsets && other != whole)) continue;
+            shape_tile(other);
+            if (!has_room()) continue;
+            least = cost(best = other);
+        }
+        shape_tile(best);
+    }
+
+    // For the sums of one query too, however many are asked: the same tiles, so the same bits, for each of them.
+    bool has_room() const {
+        const int64_t sums = (1 + 2 * table_.n_classifiers + kRecordHead) * 8;
+        const int64_t kept = sums <= sizes_.shared_sums_bytes ? sums : 0;
+        return plan_.tile.at.bytes - plan_.tile.sums_bytes + kept <= kMostSharedBytes;
+    }
+
+    // About how many instructions warps issue per 512 bytes of the table.
+    double cost(int64_t rows) const {
+        const double units = static_cast<double>(row_bytes_) / 512;
+        const int64_t longest = longest_;
+        double used = static_cast<double>(rows);
+        bool aligned = true;
+        if (longest > rows) {
+            used = static_cast<double>(longest) / static_cast<double>((longest + rows - 1) / rows);
+        } else if (!table_.row_offsets) {
+            const int64_t samples = samples_in(rows);
+            used = static_cast<double>(samples * longest);
+            aligned = samples * longest % together_ == 0;
+            rows = (samples * longest + together_ - 1) / together_ * together_;
+        }
+        const int64_t groups = rows / together_;
+        const int64_t read =
+            (groups > kThreads ? (groups + kThreads - 1) / kThreads * kThreads : int64_t{1} << exponent_of(groups)) *
+            together_;
+        const double once = longest > rows ? 3200 : 1200, other = 35;
+        const double all = other + (once + static_cast<double>(read) * units * (aligned ? 8 : 13)) / (used * units);
+        return rows * per_row_ > sizes_.tile_bytes ? 1.1 * all : all;
     }
 
     void shape_tile(int64_t rows) {
         const int64_t n_classifiers = table_.n_classifiers, together = together_;
         TileShape& tile = plan_.tile;
         tile = TileShape{};
-        tile.rows = static_cast<int>(rows);
-        const int64_t groups = std::max<int64_t>(rows / together, 1);
+        const int64_t step = kThreads * together;  // beyond, whole steps: see TileReader::load_twice
+        tile.rows = static_cast<int>(rows > step ? (rows + step - 1) / step * step : rows);
+        const int64_t groups = std::max<int64_t>(tile.rows / together, 1);
         tile.row_bits = std::min(exponent_of(groups), kThreadBits);
         // Many threads to a classifier when they are few; a quarter of a warp looks at 16 bytes each of one or several
         // classifiers at once, which are to lie in different banks, but where that costs much of the tile.
@@ -99,10 +138,18 @@ class Planner {
         tile.jump = tile.step * table_.stride_classifier;
         tile.n_parts = tile.step == 1 ? 0 : std::min(tile.step, kWarps);
         const int64_t mean_rows = std::max<int64_t>(plan_.rows / request_.n_samples, 1);
-        const int64_t wanted = (mean_rows + kRowsPerLane - 1) / kRowsPerLane;
-        tile.sample_bits = exponent_of(std::min(power_of_two_up_to(wanted), kLanes));
-        if (!table_.row_offsets) tile.samples = samples_in(tile.rows);
-        tile.fours = !table_.row_offsets && table_.n_attacks % 4 == 0 ? fours_of_thread(tile.sample_bits) : 0;
+        const auto bits = [&](int64_t rows_per_lane) {
+            const int64_t wanted = (mean_rows + rows_per_lane - 1) / rows_per_lane;
+            return exponent_of(std::min(power_of_two_up_to(wanted), kLanes));
+        };
+        tile.sample_bits = bits(kRowsPerLane);
+        if (!table_.row_offsets) {
+            tile.samples = samples_in(tile.rows);
+            // More attacks to a thread where that leaves work for every scheduler.
+            if (int64_t{tile.samples} << bits(2 * kRowsPerLane) > 2 * kLanes) tile.sample_bits = bits(2 * kRowsPerLane);
+        }
+        tile.fours = !table_.row_offsets ? fours_of_thread(tile.sample_bits) : 0;
+        tile.wide_samples = !table_.row_offsets && table_.n_attacks % 4 == 0;
         if (request_.n_hessians > 0) {
             const int64_t sides = (n_classifiers + 3) / 4, squares = sides * (sides + 1) / 2;
             const int64_t sharing = std::clamp<int64_t>(power_of_two_up_to(512 / squares), 1, kWarpLanes);
@@ -110,9 +157,11 @@ class Planner {
             tile.hessian = true;
         }
         const int64_t sums = (plan_.n_sums + request_.n_queries * plan_.record_numbers) * 8;
-        tile.sums_bytes = sums <= sizes_.shared_sums_bytes ? static_cast<int>(sums) : 0;
         const int item = static_cast<int>(item_size(table_.storage));
-        tile.shared_bytes = SharedLayout(tile, n_classifiers, item, score_).bytes;
+        const int bytes = shared_layout(tile, n_classifiers, item, score_).bytes;
+        tile.sums_bytes =
+            sums <= std::min(sizes_.shared_sums_bytes, kMostSharedBytes - int64_t{bytes}) ? static_cast<int>(sums) : 0;
+        tile.at = shared_layout(tile, n_classifiers, item, score_);
     }
 
     // A power of two; where a classifier's rows keep most threads busy, as many as there is room for.
@@ -123,15 +172,16 @@ class Planner {
     }
 
     int fours_of_thread(int sample_bits) const {
-        const int64_t rows = int64_t{4} << sample_bits;
-        return static_cast<int>(std::min<int64_t>((table_.n_attacks + rows - 1) / rows, 1 << 30));
+        const int64_t m = table_.n_attacks,
+                      own = m % 4 == 0 ? ((m / 4 - 1) >> sample_bits) + 1 : (odd_share(m, sample_bits) + 3) / 4;
+        return static_cast<int>(std::min<int64_t>(own, 1 << 30));
     }
 
-    // So many that what comes next is aligned as the first of them is, where that is to be had.
+    // So many that what comes next is aligned as the first of them is, where that costs little of the tile.
     int samples_in(int64_t rows) const {
         int64_t fit = rows / table_.n_attacks;
         const int64_t step = together_ / std::gcd<int64_t>(together_, table_.n_attacks);
-        if (fit > step) fit -= fit % step;
+        if (fit >= 4 * step) fit -= fit % step;
         return static_cast<int>(fit);
     }
 
@@ -178,7 +228,7 @@ class Planner {
     const PassRequest& request_;
     const Wanted wanted_;
     const PlanSizes& sizes_;
-    int64_t row_bytes_, longest_ = 1, piece_rows_ = 1;
+    int64_t row_bytes_, per_row_, longest_ = 1, piece_rows_ = 1;
     int score_, together_;  // bytes of a score, and rows that a thread reads as one
     std::vector<int64_t> split_;
     Plan plan_{};

@@ -59,12 +59,21 @@ MIXSOLVE_DEVICE float exp2_approximate(float x) {
     asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
     return y;
 }
+MIXSOLVE_DEVICE float reciprocal_approximate(float x) {
+    float y;
+    asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
 MIXSOLVE_DEVICE float half_to_float(uint16_t bits) { return __half2float(__ushort_as_half(bits)); }
 MIXSOLVE_DEVICE uint16_t float_to_half(float x) { return __half_as_ushort(__float2half_rn(x)); }
 MIXSOLVE_DEVICE float bits_to_float(uint32_t bits) { return __uint_as_float(bits); }
 MIXSOLVE_DEVICE uint32_t float_to_bits(float x) { return __float_as_uint(x); }
 MIXSOLVE_DEVICE double bits_to_double(uint32_t low, uint32_t high) {
     return __hiloint2double(static_cast<int>(high), static_cast<int>(low));
+}
+MIXSOLVE_DEVICE void double_to_bits(double x, uint32_t& low, uint32_t& high) {
+    low = static_cast<uint32_t>(__double2loint(x));
+    high = static_cast<uint32_t>(__double2hiint(x));
 }
 
 }  // namespace cuda

@@ -2,10 +2,11 @@
 #pragma once
 
 #include "../online_lse.h"
+#include "fours.h"
 #include "moments.h"
 #include "query.h"
 #include "second_moments.h"
-#include "tile.h"
+#include "tile_reader.h"
 
 namespace mixsolve {
 namespace cuda {
@@ -13,7 +14,12 @@ namespace cuda {
 template <class Score, class Stored, Kind kKind>
 struct ShortSamples {
     static constexpr bool kPlain = kKind == Kind::kPlain;
-    static constexpr int kMostFours = sizeof(Score) == 8 ? 2 : 4;  // that a thread's registers hold
+    // Attacks that a thread takes as one, and so many times that its registers hold.
+    template <bool kWide>
+    static constexpr int kSize = kWide || (kPlain && sizeof(Score) == 4) ? 4 : 1;
+    static constexpr int kMostFours = sizeof(Score) == 8 || kKind == Kind::kHessian ? 2
+                                      : kPlain && sizeof(Stored) == 4               ? 8
+                                                                                    : 4;
 
     Tile<Score, Stored>& tile;
     const PassArguments& asked;
@@ -38,13 +44,18 @@ struct ShortSamples {
         return asked.table.sample_data(sample) + within;
     }
 
+    MIXSOLVE_DEVICE void load() {
+        const bool contiguous = asked.contiguous;
+        TileReader<Score, Stored, kPlain> reader{tile, asked};
+        if (contiguous && reader.loads_twice(n_rows)) return reader.load_twice(place(0), n_rows);
+        const auto where = [this](int row) {  // found anew each time: registers are scarce
+            return asked.contiguous ? place(0) + row * static_cast<int>(sizeof(Stored)) : place(row);
+        };
+        reader.load(n_rows, contiguous ? tile.lie_from(place(0)) : asked.samples_lie, where);
+    }
+
     MIXSOLVE_DEVICE void answer(double* sums) {
-        const char* const begin = place(0);
-        const bool contiguous = asked.contiguous, wide = contiguous ? tile.is_aligned(begin) : asked.aligned_samples;
-        tile.load(n_rows, wide, [=](int row) {
-            if (contiguous) return begin + row * static_cast<int>(sizeof(Stored));
-            return place(row);
-        });
+        load();
 #pragma unroll 1
         for (int64_t q = 0; q < (kPlain ? 1 : asked.n_queries); ++q) {
             const Query query{asked, q};
@@ -68,11 +79,6 @@ struct ShortSamples {
   private:
     MIXSOLVE_DEVICE int64_t sample_at(int64_t at) const { return !kPlain && asked.samples ? asked.samples[at] : at; }
 
-    // The threads of a sample, and its rows in the tile.
-    struct Share {
-        int64_t sample;
-        int begin, count, lane, bits;
-    };
     struct Level {
         Score temperature, per_unit;
     };
@@ -126,16 +132,14 @@ struct ShortSamples {
             if (!one_level) level = level_of(query, sample);
             const Score largest = wants_best ? largest_score(here) : Score(0);
             const int best = wants_best ? best_attack(here, largest) : 0;
-            const Score found = worst_case                       ? choose(here, best, largest, share)
-                                : !kPlain && asked.table.prior   ? soften<true, 1>(query, level, here, share)
-                                : asked.tile.fours == 0          ? soften<false, 1>(query, level, here, share)
-                                : asked.tile.fours <= 2          ? soften_few<2>(query, level, here, share)
-                                : asked.tile.fours <= kMostFours ? soften_few<kMostFours>(query, level, here, share)
-                                                                 : soften<false, 4>(query, level, here, share);
+            const Score found = worst_case                     ? choose(here, best, largest, share)
+                                : !kPlain && asked.table.prior ? soften<true, false>(query, level, here, share)
+                                                               : soften_all(query, level, here, share);
             if (!mine) continue;  // the exchanges are behind us
             if (!kPlain) hand_out(query, at, here, best, found);
             value += share * found;
         }
+        if (tile.warp * kWarpLanes >> bits >= n_samples) return 0;  // nor has another lane of this warp any
 #pragma unroll
         for (int b = kWarpBits - 1; b >= 0; --b) {
             if (b >= bits) value += from_lane_xor(value, 1 << b);
@@ -170,106 +174,127 @@ struct ShortSamples {
         return largest;
     }
 
-    // A thread takes `kTogether` attacks as one. A score that is NaN makes the mass so.
-    template <bool kPrior, int kTogether>
+    // Without a prior. Only the plain kernel has the code for few attacks that are not a multiple of four.
+    MIXSOLVE_DEVICE Score soften_all(const Query& query, const Level& level, const Share& here, Score share) {
+        const bool few = asked.tile.fours > 0 && asked.tile.fours <= kMostFours;
+        if (asked.tile.wide_samples) {
+            return few ? soften_few<true>(query, level, here, share) : soften<false, true>(query, level, here, share);
+        }
+        if constexpr (kPlain && sizeof(Score) == 4) {
+            if (few) return soften_few<false>(query, level, here, share);
+        }
+        return soften<false, false>(query, level, here, share);
+    }
+
+    // A score that is NaN makes the mass so.
+    template <bool kPrior, bool kWide>
     MIXSOLVE_DEVICE Score soften(const Query& query, const Level& level, const Share& here, Score share) {
-        using Some = Numbers<Score, kTogether>;
-        const int first = kTogether * here.lane, step = kTogether << here.bits;
-        const Score* const z = tile.scores + here.begin;
-        Score* const p = tile.chance + here.begin;
+        using Mine = Fours<Score, kWide, kSize<kWide>>;
+        const Mine fours(here);
         OnlineLse<Score> state{lowest<Score>(), 0, 0, static_cast<Score>(here.count)};
-        for (int j = first; j < here.count; j += step) {
-            const Some some = load_together<Some>(z + j);
+#pragma unroll 1
+        for (int g = 0; g < fours.count; ++g) {
+            const auto four = fours.load(tile.scores, g);
 #pragma unroll
-            for (int i = 0; i < kTogether; ++i) state.max = higher(state.max, some.number[i]);
+            for (int i = 0; i < kSize<kWide>; ++i) state.max = higher(state.max, four.number[i]);
         }
         state.max = highest_over(state.max, here.bits);
         Score total = 0;
-        for (int j = first; j < here.count; j += step) {
-            Some some = load_together<Some>(z + j);
+#pragma unroll 1
+        for (int g = 0; g < fours.count; ++g) {
+            auto four = fours.load(tile.scores, g);
 #pragma unroll
-            for (int i = 0; i < kTogether; ++i) {
-                const Score u = kPrior ? prior(query, here, j + i) : Score(1);
-                some.number[i] = u * exponential(some.number[i] - state.max, level.per_unit);
-                state.mass += some.number[i];
+            for (int i = 0; i < kSize<kWide>; ++i) {
+                const Score u = kPrior ? prior(query, here, fours.first + g * fours.step + i, fours.end) : Score(1);
+                four.number[i] = u * exponential(four.number[i] - state.max, level.per_unit);
+                state.mass += four.number[i];
                 if (kPrior) total += u;
             }
-            store_together(p + j, some);
+            fours.store(tile.chance, g, four);
         }
         state.mass = sum_over(state.mass, here.bits);
         if (kPrior) state.total = sum_over(total, here.bits);
-        state.excess = excess<kPrior, kTogether>(query, here, state, level.per_unit);
+        state.excess = excess<kPrior, kWide>(query, here, state, level.per_unit);
         if (kPrior && here.count > 0 && Rescue<Score>::needed(query, state.mass)) {
-            const Rescue<Score> rescued(query, here.sample, asked.table.first_row(here.sample), z, p, here.count,
-                                        here.lane, 1 << here.bits);
+            const Rescue<Score> rescued(query, here.sample, asked.table.first_row(here.sample),
+                                        tile.scores + here.begin, tile.chance + here.begin, here.count, here.lane,
+                                        1 << here.bits);
             state.max = rescued.max;
             state.mass = rescued.mass;
             state.excess = rescued.mass - state.total;
         }
-        const Score factor = share / state.mass;
-        for (int j = first; j < here.count; j += step) {
-            Some some = load_together<Some>(p + j);
+        const Score factor = quotient(share, state.mass);
+#pragma unroll 1
+        for (int g = 0; g < fours.count; ++g) {
+            auto four = fours.load(tile.chance, g);
 #pragma unroll
-            for (int i = 0; i < kTogether; ++i) some.number[i] *= factor;
-            store_together(p + j, some);
+            for (int i = 0; i < kSize<kWide>; ++i) four.number[i] *= factor;
+            fours.store(tile.chance, g, four);
         }
         return smoothed_maximum(state, level.temperature);
     }
 
-    // As `soften` does without a prior, of at most so many times four attacks a thread: they stay in its registers.
-    template <int kFours>
+    // As `soften` does without a prior, of at most `kMostFours` times four attacks a thread: they stay in its
+    // registers.
+    template <bool kWide>
     MIXSOLVE_DEVICE Score soften_few(const Query& query, const Level& level, const Share& here, Score share) {
-        using Four = Numbers<Score, 4>;
-        Four some[kFours];
+        using Mine = Fours<Score, kWide, kSize<kWide>>;
+        const Mine fours(here);
+        const int count = asked.tile.fours;  // the same for all threads of the block
+        typename Mine::Four four[kMostFours];
         OnlineLse<Score> state{lowest<Score>(), 0, 0, static_cast<Score>(here.count)};
 #pragma unroll
-        for (int g = 0; g < kFours; ++g) {
-            some[g] = {lowest<Score>(), lowest<Score>(), lowest<Score>(), lowest<Score>()};
-            if (four(g, here) < here.count) some[g] = load_together<Four>(tile.scores + here.begin + four(g, here));
+        for (int g = 0; g < kMostFours; ++g) {
+            if (g >= count) break;
+            four[g] = fours.load(tile.scores, g);
 #pragma unroll
-            for (int i = 0; i < 4; ++i) state.max = higher(state.max, some[g].number[i]);
+            for (int i = 0; i < kSize<kWide>; ++i) state.max = higher(state.max, four[g].number[i]);
         }
         state.max = highest_over(state.max, here.bits);
 #pragma unroll
-        for (int g = 0; g < kFours; ++g) {
+        for (int g = 0; g < kMostFours; ++g) {
+            if (g >= count) break;
 #pragma unroll
-            for (int i = 0; i < 4; ++i) {
-                some[g].number[i] = exponential(some[g].number[i] - state.max, level.per_unit);
-                state.mass += some[g].number[i];
+            for (int i = 0; i < kSize<kWide>; ++i) {
+                four[g].number[i] = exponential(four[g].number[i] - state.max, level.per_unit);
+                state.mass += four[g].number[i];
             }
         }
         state.mass = sum_over(state.mass, here.bits);
-        state.excess = excess<false, 4>(query, here, state, level.per_unit);
-        const Score factor = share / state.mass;
+        state.excess = excess<false, kWide>(query, here, state, level.per_unit);
+        const Score factor = quotient(share, state.mass);
 #pragma unroll
-        for (int g = 0; g < kFours; ++g) {
+        for (int g = 0; g < kMostFours; ++g) {
+            if (g >= count) break;
 #pragma unroll
-            for (int i = 0; i < 4; ++i) some[g].number[i] *= factor;
-            if (four(g, here) < here.count) store_together(tile.chance + here.begin + four(g, here), some[g]);
+            for (int i = 0; i < kSize<kWide>; ++i) four[g].number[i] *= factor;
+            fours.store(tile.chance, g, four[g]);
         }
         return smoothed_maximum(state, level.temperature);
     }
-    // The first attack of a thread's g-th four.
-    MIXSOLVE_DEVICE static int four(int g, const Share& here) { return 4 * (here.lane + (g << here.bits)); }
 
-    MIXSOLVE_DEVICE Score prior(const Query& query, const Share& here, int j) const {
-        return static_cast<Score>(query.prior(asked.table.first_row(here.sample) + j));
+    // Of the attack at a place of the tile; 0 from `end` on.
+    MIXSOLVE_DEVICE Score prior(const Query& query, const Share& here, int at, int end) const {
+        return at < end ? static_cast<Score>(query.prior(asked.table.first_row(here.sample) + at - here.begin)) : 0;
     }
 
     // Looked at only where the mass is close to what it is without any difference between scores.
-    template <bool kPrior, int kTogether>
+    template <bool kPrior, bool kWide>
     MIXSOLVE_DEVICE Score excess(const Query& query, const Share& here, const OnlineLse<Score>& state,
                                  Score per_unit) const {
-        using Some = Numbers<Score, kTogether>;
         const bool high = state.mass > static_cast<Score>(kHighTemperatureShare) * state.total;
         if (!any_in_warp(high)) return 0;
+        using Mine = Fours<Score, kWide, kSize<kWide>>;
+        const Mine fours(here);
         Score sum = 0;
-        for (int j = kTogether * here.lane; j < here.count; j += kTogether << here.bits) {
-            const Some some = load_together<Some>(tile.scores + here.begin + j);
+#pragma unroll 1
+        for (int g = 0; g < fours.count; ++g) {
+            const auto four = fours.load(tile.scores, g);
 #pragma unroll
-            for (int i = 0; i < kTogether; ++i) {
-                const Score e = exponential_minus_one(some.number[i] - state.max, per_unit);
-                sum += kPrior ? prior(query, here, j + i) * e : e;
+            for (int i = 0; i < kSize<kWide>; ++i) {
+                const int at = fours.first + g * fours.step + i;
+                const Score e = exponential_minus_one(four.number[i] - state.max, per_unit);
+                if (at < fours.end) sum += kPrior ? prior(query, here, at, fours.end) * e : e;
             }
         }
         return sum_over(sum, here.bits);

@@ -3,7 +3,6 @@
 #pragma once
 
 #include "groups.h"
-#include "shared_layout.h"
 
 namespace mixsolve {
 namespace cuda {
@@ -28,7 +27,6 @@ struct Tile {
     int* rows;                 // (kWarps)
     Score* deviations;         // (L, tile.stride) if there is a Hessian
     double* shift;             // (L) likewise: from the mean so far to that of the tile
-    double* sums;              // in shared memory, or null
 
     MIXSOLVE_DEVICE explicit Tile(const PassArguments& asked_)
         : asked(asked_),
@@ -37,7 +35,7 @@ struct Tile {
           own_classifier(thread() >> asked_.tile.row_bits),
           own_share((static_cast<int>(asked_.table.n_classifiers) - own_classifier + asked_.tile.step - 1) >>
                     (kThreadBits - asked_.tile.row_bits)) {
-        const SharedLayout at(asked.tile, asked.table.n_classifiers, sizeof(Stored), sizeof(Score));
+        const SharedLayout& at = asked.tile.at;
         char* shared = shared_memory();
         losses = reinterpret_cast<Stored*>(shared);
         scores = reinterpret_cast<Score*>(shared + at.scores);
@@ -47,29 +45,20 @@ struct Tile {
         rows = reinterpret_cast<int*>(shared + at.rows);
         deviations = reinterpret_cast<Score*>(shared + at.deviations);
         shift = reinterpret_cast<double*>(shared + at.shift);
-        sums = asked.tile.sums_bytes > 0 ? reinterpret_cast<double*>(shared + at.sums) : nullptr;
     }
 
+    // In shared memory, or null.
+    MIXSOLVE_DEVICE double* sums() const {
+        return asked.tile.sums_bytes > 0 ? reinterpret_cast<double*>(shared_memory() + asked.tile.at.sums) : nullptr;
+    }
     MIXSOLVE_DEVICE int n_classifiers() const { return static_cast<int>(asked.table.n_classifiers); }
     MIXSOLVE_DEVICE Score loss(int classifier, int row) const {
         return static_cast<Score>(widen(losses[classifier * asked.tile.stride + row]));
     }
-    // Whether rows from this address on may be read as one.
-    MIXSOLVE_DEVICE bool is_aligned(const char* address) const {
-        return asked.aligned_planes && reinterpret_cast<uintptr_t>(address) % sizeof(Group) == 0;
-    }
-
-    // Threads side by side read neighbouring rows of one classifier, each thread `kRows` rows of several classifiers,
-    // as one if `wide`, and score them for the first query on the way. `place(row)` is where the row lies in the first
-    // classifier's plane. Until `score` has ended, a thread may look at no other losses than those it loads.
-    template <class Place>
-    MIXSOLVE_DEVICE void load(int n_rows, bool wide, const Place& place) {
-#pragma unroll 1
-        for (int begin = 0; begin < asked.tile.rows; begin += kThreads * kRows) {
-            Score score[kRows] = {};
-            load_rows(begin + own_row, n_rows, wide, place, score);
-            tell(begin + own_row, n_rows, score);
-        }
+    // How rows lie that follow each other from this address on.
+    MIXSOLVE_DEVICE Lie lie_from(const char* address) const {
+        const bool aligned = asked.aligned_planes && reinterpret_cast<uintptr_t>(address) % sizeof(Group) == 0;
+        return aligned ? Lie::kAligned : asked.rows_lie;
     }
 
     // The scores of one query, NaN where one is not finite; those of the first are there, or in parts. Rows of equal
@@ -106,10 +95,6 @@ struct Tile {
         }
     }
 
-  private:
-    // NaN where it is not finite.
-    MIXSOLVE_DEVICE static Score finite(Score score) { return multiply_add(score, Score(0), score); }
-
     MIXSOLVE_DEVICE static void add_weighted(const Group& group, Score weight, Score (&sums)[kRows]) {
         Stored stored[kRows];
         unpack(group, stored);
@@ -119,76 +104,32 @@ struct Tile {
         }
     }
 
-    template <class Place>
-    MIXSOLVE_DEVICE void load_rows(int row, int n_rows, bool wide, const Place& place, Score (&score)[kRows]) {
-        const Score* weight = static_cast<const Score*>(asked.weights) + own_classifier;
-        Stored* to = losses + own_classifier * asked.tile.stride + row;
-        int left = row < n_rows ? own_share : 0;
-        if (wide && row + kRows <= n_rows) {
-            const char* from = left > 0 ? place(row) + own_classifier * asked.table.stride_classifier : nullptr;
-#pragma unroll 1
-            for (; left >= kTogether; left -= kTogether) read<kTogether>(from, to, weight, score);
-            if (left & 4) read<4>(from, to, weight, score);
-            if (left & 2) read<2>(from, to, weight, score);
-            if (left & 1) read<1>(from, to, weight, score);
-        } else {
-            read_apart(row, n_rows, left, place, to, weight, score);
-        }
-    }
-
-    // So many classifiers, in a partial sum of their own: that keeps the rounding error of many classifiers small.
-    template <int kCount>
-    MIXSOLVE_DEVICE void read(const char*& from, Stored*& to, const Score*& weight, Score (&score)[kRows]) {
-        const TileShape& tile = asked.tile;
-        Group held[kCount];
-        Score sum[kRows] = {};
-#pragma unroll
-        for (int i = 0; i < kCount; ++i, from += tile.jump) held[i] = load_together<Group>(from);
-#pragma unroll
-        for (int i = 0; i < kCount; ++i, to += tile.hop, weight += tile.step) {
-            add_weighted(held[i], *weight, sum);
-            store_together(to, held[i]);
-        }
-#pragma unroll
-        for (int r = 0; r < kRows; ++r) score[r] += sum[r];
-    }
-
-    // As many as come next in `load`, so that the order of the sums is the same.
+    // As many as come next in TileReader, so that the order of the sums is the same.
     MIXSOLVE_DEVICE static int next_count(int left) {
         return left >= kTogether ? kTogether : left >= 4 ? 4 : left >= 2 ? 2 : 1;
     }
 
-    // Row by row, where rows do not lie side by side, or not as a wide load wants them.
-    template <class Place>
-    MIXSOLVE_DEVICE void read_apart(int row, int n_rows, int left, const Place& place, Stored* to, const Score* weight,
-                                    Score (&score)[kRows]) {
-        const TileShape& tile = asked.tile;
-        const int here = n_rows - row;
-        const char* from[kRows];
+    // Adds up what the lanes of a warp have of a row, and leaves it to be added up over the warps.
+    MIXSOLVE_DEVICE void tell(int row, int n_rows, Score (&score)[kRows]) {
+        const int bits = asked.tile.row_bits;
+        if (bits == kThreadBits) {  // nobody else has anything of these rows
 #pragma unroll
-        for (int r = 0; r < kRows; ++r) {
-            from[r] = left > 0 && r < here ? place(row + r) + own_classifier * asked.table.stride_classifier : nullptr;
+            for (int r = 0; r < kRows; ++r) score[r] = finite(score[r]);
+            put(scores, row, n_rows, score);
+            return;
         }
 #pragma unroll 1
-        while (left > 0) {
-            const int count = next_count(left);
-            Score sum[kRows] = {};
-#pragma unroll 1
-            for (int i = 0; i < count; ++i, to += tile.hop, weight += tile.step) {
+        for (int distance = kWarpLanes / 2, least = 1 << bits; distance >= least; distance >>= 1) {
 #pragma unroll
-                for (int r = 0; r < kRows; ++r) {
-                    if (r >= here) continue;
-                    const Stored one = *reinterpret_cast<const Stored*>(from[r]);
-                    sum[r] = multiply_add(*weight, static_cast<Score>(widen(one)), sum[r]);
-                    to[r] = one;
-                    from[r] += tile.jump;
-                }
-            }
-#pragma unroll
-            for (int r = 0; r < kRows; ++r) score[r] += sum[r];
-            left -= count;
+            for (int r = 0; r < kRows; ++r) score[r] += from_lane_xor(score[r], distance);
         }
+        if (bits < kWarpBits && thread() % kWarpLanes >> bits > 0) return;
+        put(parts + (bits < kWarpBits ? warp : own_classifier) * asked.tile.rows, row, n_rows, score);
     }
+
+  private:
+    // NaN where it is not finite.
+    MIXSOLVE_DEVICE static Score finite(Score score) { return multiply_add(score, Score(0), score); }
 
     // Of a query that comes later, from the tile.
     MIXSOLVE_DEVICE void score_again(int64_t query, int n_rows) {
@@ -225,23 +166,6 @@ struct Tile {
         }
     }
 
-    // Adds up what the lanes of a warp have of a row, and leaves it to be added up over the warps.
-    MIXSOLVE_DEVICE void tell(int row, int n_rows, Score (&score)[kRows]) {
-        const int bits = asked.tile.row_bits;
-        if (bits == kThreadBits) {  // nobody else has anything of these rows
-#pragma unroll
-            for (int r = 0; r < kRows; ++r) score[r] = finite(score[r]);
-            put(scores, row, n_rows, score);
-            return;
-        }
-#pragma unroll 1
-        for (int distance = kWarpLanes / 2; distance >> bits > 0; distance /= 2) {
-#pragma unroll
-            for (int r = 0; r < kRows; ++r) score[r] += from_lane_xor(score[r], distance);
-        }
-        if (bits < kWarpBits && thread() % kWarpLanes >> bits > 0) return;
-        put(parts + (bits < kWarpBits ? warp : own_classifier) * asked.tile.rows, row, n_rows, score);
-    }
     MIXSOLVE_DEVICE static void put(Score* to, int row, int n_rows, const Score (&score)[kRows]) {
         if (row + kRows <= n_rows) {
             Scores together;

@@ -15,27 +15,39 @@ struct Work {
 
     const PassArguments& asked;
     Tile<Score, Stored>& tile;
-    double* sums;     // (K, 1 + L) of this block
-    double* records;  // (K, record) of a long sample
 
-    MIXSOLVE_DEVICE void samples(const Chunk& chunk) {
-        const bool piece = chunk.last_row > 0;
+    // Found anew where they are needed: registers are scarce in between.
+    MIXSOLVE_DEVICE const Chunk& chunk() const { return asked.chunks[block()]; }
+    MIXSOLVE_DEVICE int n_samples() const { return static_cast<int>(agreed(chunk().end) - agreed(chunk().begin)); }
+    MIXSOLVE_DEVICE bool is_piece() const { return agreed(chunk().last_row) > 0; }
+    // (K, 1 + L) of this block, unless a piece.
+    MIXSOLVE_DEVICE double* sums_kept() const { return asked.sums + block() * asked.n_sums; }
+    MIXSOLVE_DEVICE double* sums() const { return tile.sums() ? tile.sums() : sums_kept(); }
+    // (K, record) of a long sample.
+    MIXSOLVE_DEVICE double* records() const {
+        if (tile.sums() && !is_piece()) return tile.sums() + asked.n_sums;
+        return asked.records + block() * asked.n_queries * asked.record_numbers;
+    }
+
+    MIXSOLVE_DEVICE void samples() {
 #pragma unroll 1
-        for (int64_t position = chunk.begin; position < chunk.end;) {
+        for (int done = 0; done < n_samples();) {
+            const int64_t position = agreed(chunk().begin) + done;
             const int64_t sample = !kPlain && asked.samples ? asked.samples[position] : position;
             const int64_t rows = kPlain ? asked.table.n_attacks : asked.table.rows(sample);
-            if (piece || rows > asked.tile.rows) {
-                LongSample<Score, Stored, kKind> all{tile, asked, position, sample, records};
-                all.read(piece ? chunk.first_row : 0, piece ? chunk.last_row : rows);
+            if (is_piece() || rows > asked.tile.rows) {
+                const bool piece = is_piece();
+                LongSample<Score, Stored, kKind> all{tile, asked, position, records()};
+                all.read(piece ? agreed(chunk().first_row) : 0, piece ? agreed(chunk().last_row) : rows);
                 if (piece) return;
                 settle_all(position);
-                ++position;
+                ++done;
             } else {
-                const int count = samples_that_fit(position, chunk.end);
+                const int count = samples_that_fit(position, n_samples() - done);
                 ShortSamples<Score, Stored, kKind> some{tile, asked, position, count, 0};
                 some.n_rows = some.start(count);
-                some.answer(sums);
-                position += count;
+                some.answer(sums());
+                done += count;
             }
         }
     }
@@ -45,17 +57,14 @@ struct Work {
 #pragma unroll 1
         for (int64_t q = 0; q < (kPlain ? 1 : asked.n_queries); ++q) {
             const Query query{asked, q};
-            settle(query, position, query.record_in(records), asked.tile.moment_bits, sums);
-            if (kKind == Kind::kHessian) settle_hessian(query, position, query.record_in(records), sums);
+            settle(query, position, query.record_in(records()), asked.tile.moment_bits, sums());
+            if (kKind == Kind::kHessian) settle_hessian(query, position, query.record_in(records()), sums());
         }
         __syncthreads();
     }
-    MIXSOLVE_DEVICE int samples_that_fit(int64_t position, int64_t end) const {
-        const int64_t left = end - position;
-        if (kPlain || !asked.starts) {
-            return static_cast<int>(asked.tile.samples < left ? asked.tile.samples : left);
-        }
-        int low = 1, high = static_cast<int>(left < asked.tile.rows ? left : asked.tile.rows);
+    MIXSOLVE_DEVICE int samples_that_fit(int64_t position, int left) const {
+        if (kPlain || !asked.starts) return asked.tile.samples < left ? asked.tile.samples : left;
+        int low = 1, high = left < asked.tile.rows ? left : asked.tile.rows;
         while (low < high) {
             const int middle = (low + high + 1) / 2;
             if (asked.starts[position + middle] - asked.starts[position] <= asked.tile.rows) {
@@ -70,19 +79,15 @@ struct Work {
 
 template <class Score, class Stored, Kind kKind>
 MIXSOLVE_DEVICE void pass(const PassArguments& asked) {
-    const Chunk& given = asked.chunks[block()];
-    const Chunk chunk{agreed(given.begin), agreed(given.end), agreed(given.first_row), agreed(given.last_row)};
-    const bool piece = chunk.last_row > 0;
-    const int64_t n_sums = asked.n_sums;
     Tile<Score, Stored> tile(asked);
-    double* const kept = piece ? nullptr : asked.sums + block() * n_sums;
-    double* const record = asked.records ? asked.records + block() * asked.n_queries * asked.record_numbers : nullptr;
-    Work<Score, Stored, kKind> work{asked, tile, tile.sums ? tile.sums : kept,
-                                    tile.sums && !piece ? tile.sums + n_sums : record};
-    for (int64_t i = thread(); i < n_sums && !piece; i += kThreads) work.sums[i] = 0;
-    work.samples(chunk);
-    if (piece || work.sums == kept) return;
-    for (int64_t i = thread(); i < n_sums; i += kThreads) kept[i] = work.sums[i];
+    Work<Score, Stored, kKind> work{asked, tile};
+    const bool whole = !work.is_piece();
+#pragma unroll 1
+    for (int64_t i = thread(); i < asked.n_sums && whole; i += kThreads) work.sums()[i] = 0;
+    work.samples();
+    if (work.is_piece() || !tile.sums()) return;
+#pragma unroll 1
+    for (int64_t i = thread(); i < asked.n_sums; i += kThreads) work.sums_kept()[i] = tile.sums()[i];
 }
 
 // Adds the second moments of `next` to those of `first`, whose moment is still without that of `next`.

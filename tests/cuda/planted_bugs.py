@@ -16,10 +16,11 @@ class Bug:
     right: str
     wrong: str
     caught: str = ""
+    line: int = 0  # of a barrier that is left out
 
 
-SHORT, LONG, MOMENTS, TILE, WORK = (
-    f"cuda/{name}.h" for name in ("short_samples", "long_samples", "moments", "tile", "work")
+SHORT, LONG, MOMENTS, TILE, READER, WORK = (
+    f"cuda/{name}.h" for name in ("short_samples", "long_samples", "moments", "tile", "tile_reader", "work")
 )
 
 # Against the rules of the machine.
@@ -40,11 +41,13 @@ BROKEN_RULES = [
         "asked.per_sample[query.answer(at)] =",
         "asked.per_sample[query.answer(at) + 1] =",
     ),
-    Bug("shared memory past its end", TILE, "shared + at.sums)", "shared + at.bytes - 8)", "out of bounds"),
+    Bug(
+        "shared memory past its end", TILE, "asked.tile.at.sums)", "asked.tile.at.bytes - 8)", "out of bounds"
+    ),
     Bug(
         "a read of shared memory that nobody wrote",
         WORK,
-        "work.sums[i] = 0;",
+        "work.sums()[i] = 0;",
         "break;",
         "not written",
     ),
@@ -70,15 +73,15 @@ BROKEN_RULES = [
     Bug(
         "blocks that write into one place",
         WORK,
-        "nullptr : asked.sums + block() * n_sums",
-        "nullptr : asked.sums",
+        "return asked.sums + block() * asked.n_sums;",
+        "return asked.sums;",
         "race",
     ),
     Bug(
         "rows beyond the last one",
-        TILE,
-        "if (wide && row + kRows <= n_rows) {",
-        "if (wide) {",
+        READER,
+        "if (lie == Lie::kAligned && here >= kRows) {",
+        "if (lie == Lie::kAligned) {",
     ),
     Bug(
         "a load that is wider than its row is aligned",
@@ -116,9 +119,11 @@ WRONG_NUMBERS = [
     Bug("a piece of a sample lost", WORK, "piece < split.n_chunks", "piece < split.n_chunks - 1"),
     Bug(
         "two planes swapped",
-        TILE,
-        "store_together(to, held[i]);",
-        "store_together(to, held[kCount - 1 - i]);",
+        READER,
+        """*weight, sum);
+                store_together(to, held[i]);""",
+        """*weight, sum);
+                store_together(to, held[kAtOnce - 1 - i]);""",
     ),
     Bug("the last of equal attacks", "cuda/arithmetic.h", "a.row <= b.row", "a.row >= b.row"),
     Bug("a weight of another query", TILE, "+ query * n_classifiers()", "+ 0 * query"),
@@ -135,7 +140,9 @@ def barriers():
         text = path.read_text(encoding="utf-8")
         for number, match in enumerate(re.finditer(re.escape(BARRIER), text)):
             line = text.count("\n", 0, match.start()) + 1
-            found.append(Bug(f"{path.name}, line {line}", f"cuda/{path.name}", BARRIER, str(number)))
+            found.append(
+                Bug(f"{path.name}, line {line}", f"cuda/{path.name}", BARRIER, str(number), line=line)
+            )
     return found
 
 

@@ -69,11 +69,17 @@ def kernels(architecture, only=()):
 
 
 def parse(text):
-    """{kernel: basic blocks} of what ``nvdisasm -c -gi`` prints."""
+    """{kernel: basic blocks} of what ``nvdisasm -c -gi`` prints.
+
+    Routines out of line, which divisions of numbers near the ends of their range call, are ``kernel$routine``.
+    """
     found = {}
     for part in re.split(r"^\.text\.", text, flags=re.MULTILINE)[1:]:
         name, _, body = part.partition(":")
+        body, *routines = re.split(r"^(\$\S+):\n", body, flags=re.MULTILINE)
         found[name] = blocks(body)
+        for label, routine in zip(routines[::2], routines[1::2], strict=True):
+            found[name + label] = blocks(routine)
     return found
 
 

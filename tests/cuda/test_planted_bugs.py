@@ -1,5 +1,9 @@
 """The checkers are checked: mistakes planted into the kernels are caught, and so is the loss of any barrier."""
 
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -44,6 +48,8 @@ def exercise():
     check_loss_gradient(draw(rng, (3, 30, 19), [0.1], sample_weight=rng.random(30)))
     check_loss_gradient(draw(rng, (4, 2, 352), [10.0, 0.0]))
     exercise_hessian(rng)
+    LossTable.backend.sizes.update(tile_bytes=4096)
+    check_sums(draw(rng, (2, 1, 1000), [0.1]))  # tiles of more rows than threads
     LossTable.backend.sizes.clear()  # a large tile
     check_and_count(draw(rng, (9, 3, 7), [0.1]))
     check_and_count(draw(rng, (9, 4, 32), [0.1]))  # eight classifiers a thread, and one
@@ -56,24 +62,52 @@ def exercise_hessian(rng):
     check_hessian(draw(rng, (6, 9, 10), [0.5], sample_weight=rng.random(9)))
 
 
+def compile_spoilt(bug, checker, folder):
+    """The emulated module with the bug, or the PTX."""
+    kernels = plant(bug, folder)
+    return emulated_variant(kernels, folder) if checker == "emulator" else ptx(checker, kernels, folder)
+
+
+def is_compiled(bug, checker):
+    """The emulator leaves a barrier out as it runs."""
+    return checker != "emulator" or (bug is not None and not bug.line)
+
+
+@pytest.fixture(scope="module")
+def compiled(request, tmp_path_factory, emulator):
+    """{(bug, checker): what is compiled} for all tests that were chosen: on all cores, while the first ones run."""
+    chosen = [item.callspec.params for item in request.session.items if item.module is request.module]
+    pairs = dict.fromkeys((params.get("bug"), params["checker"]) for params in chosen)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        yield {
+            pair: pool.submit(compile_spoilt, *pair, tmp_path_factory.mktemp("spoilt"))
+            for pair in pairs
+            if is_compiled(*pair)
+        }
+        pool.shutdown(cancel_futures=True)
+
+
 @pytest.fixture
-def spoil(tmp_path, emulator, emulate):
-    """`spoil(bug)`: the passes are those of the spoilt kernels, on the checker that the test names."""
+def spoil(compiled, emulator, emulate):
+    """`spoil(bug, checker)`: the passes are those of the spoilt kernels, on the checker that the test names."""
 
     def choose(bug, checker):
-        kernels = plant(bug, tmp_path)
+        if not is_compiled(bug, checker):
+            if bug is not None:
+                emulator.leave_out_barrier(Path(bug.file).name, bug.line)
+            return emulate(**SMALL)
+        try:
+            made = compiled[bug, checker].result()
+        except Unavailable as reason:
+            pytest.skip(f"what nvcc emits is not tested: {reason}")
         if checker == "emulator":
-            emulate(load(emulated_variant(kernels, tmp_path)), **SMALL)
-        else:
-            try:
-                text = ptx(checker, kernels, tmp_path).read_text()
-            except Unavailable as reason:
-                pytest.skip(f"what nvcc emits is not tested: {reason}")
-            emulator.set_interpreter(Interpreter(text, emulator))
-            emulate(**SMALL)
+            return emulate(load(made), **SMALL)
+        emulator.set_interpreter(Interpreter(made.read_text(), emulator))
+        return emulate(**SMALL)
 
     yield choose
     emulator.set_interpreter(None)
+    emulator.leave_out_barrier("", 0)
 
 
 CHECKERS = ["emulator", "compute_80"]

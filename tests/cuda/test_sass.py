@@ -15,6 +15,7 @@ TYPES = ("float64", "float32", "float16", "bfloat16", "uint8")
 THREADS = 256
 REGISTERS = 65536  # of one multiprocessor, on every architecture
 LEAST_BLOCKS = 2  # that share a multiprocessor, as far as registers go
+PROVISIONS = ("WARPSYNC.COLLECTIVE", "BRA.DIV")  # the latter up to sm_80
 LEAST_BYTES_IN_FLIGHT = 18 * 1024  # of one multiprocessor: 3.35 TB/s for 0.7 microseconds, on 132 of them
 
 
@@ -51,9 +52,7 @@ def test_every_kernel_leaves_room_for_another_block(sass):
 def test_warps_need_no_provision_for_missing_lanes(storage, sass):
     """Where the compiler cannot see that the lanes of a warp agree, an exchange gets a slow way beside it."""
     for kernel in (f"mixsolve_plain_{storage}", f"mixsolve_pass_{storage}"):
-        divergent = [
-            i.place[:2] for block in sass[kernel] for i in block if i.opcode == "WARPSYNC.COLLECTIVE"
-        ]
+        divergent = [i.place[:2] for block in sass[kernel] for i in block if i.opcode in PROVISIONS]
         assert not divergent, divergent[:4]
 
 

@@ -85,6 +85,12 @@ inline double bits_to_double(uint32_t low, uint32_t high) {
     std::memcpy(&x, &bits, sizeof x);
     return x;
 }
+inline void double_to_bits(double x, uint32_t& low, uint32_t& high) {
+    uint64_t bits;
+    std::memcpy(&bits, &x, sizeof bits);
+    low = static_cast<uint32_t>(bits);
+    high = static_cast<uint32_t>(bits >> 32);
+}
 inline uint16_t float_to_half(float x) {
     const uint32_t sign = float_to_bits(x) >> 16 & 0x8000u;
     const float magnitude = std::fabs(x);
@@ -107,6 +113,7 @@ inline float exp2_approximate(float x) {
     const float y = ::emulator::disturbed(std::exp2(x));
     return y < 1.17549435e-38f ? 0.0f : y;
 }
+inline float reciprocal_approximate(float x) { return 1 / x; }
 
 }  // namespace cuda
 }  // namespace mixsolve

@@ -6,6 +6,7 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "../../../csrc/cuda/plan.h"
 #include "../../../csrc/cuda/runtime_bindings.h"
 #include "machine.h"
 #include "memory.h"
@@ -22,6 +23,20 @@ namespace {
 py::object& interpreter() {
     static auto* function = new py::object(py::none());
     return *function;
+}
+
+// Of a table of many samples, how many one block of threads works on in a pass for one query.
+int64_t samples_of_block(int storage, int64_t n_classifiers, int64_t n_attacks) {
+    LossTable table{};
+    table.storage = static_cast<Storage>(storage);
+    table.n_classifiers = n_classifiers;
+    table.n_samples = 1 << 14;
+    table.n_attacks = n_attacks;
+    PassRequest request{};
+    request.n_queries = 1;
+    request.n_samples = table.n_samples;
+    const Chunk first = make_plan(table, request, {false, false}, PlanSizes{}).chunks.front();
+    return first.end - first.begin;
 }
 
 }  // namespace
@@ -106,6 +121,8 @@ void bind_runtime(py::module_& module) {
     module.def("note_loads", [](uintptr_t begin, const Bytes& counts) {
         emulator::add_loads(reinterpret_cast<const void*>(begin), counts.data());
     });
+    module.def("samples_of_block", &samples_of_block);
+    module.def("leave_out_barrier", &emulator::leave_out_barrier);
     module.def("disturb_exponentials", &emulator::disturb_exponentials);
     module.def("set_interpreter", [](py::object function) { interpreter() = std::move(function); });
 }

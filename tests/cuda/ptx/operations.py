@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from tests.cuda.ptx.memory import PtxError
+
 TYPES = {
     "pred": np.bool_,
     "b8": np.uint8,
@@ -89,6 +91,15 @@ def negated(words, a):
     return -a if a.dtype.kind == "f" else (~a + a.dtype.type(1)).astype(a.dtype)
 
 
+def permuted(a, b, selection):
+    """Four bytes of the eight in a and b, each by its number; of the other bits of the selection none may be set."""
+    if (selection & ~np.uint32(0x7777)).any():
+        raise PtxError("prmt with signs")
+    both = np.stack([a, b], axis=1).astype(np.uint32).view(np.uint8)
+    which = selection.astype(np.int64)[:, None] >> (4 * np.arange(4)) & 7
+    return np.ascontiguousarray(np.take_along_axis(both, which, axis=1)).view(np.uint32)[:, 0]
+
+
 # By the first word of the opcode: operands and result are of the instruction's last type.
 ARITHMETIC = {
     "mov": lambda words, a: a,
@@ -112,6 +123,7 @@ ARITHMETIC = {
     "or": lambda words, a, b: a | b,
     "xor": lambda words, a, b: a ^ b,
     "not": lambda words, a: ~a,
+    "prmt": lambda words, a, b, selection: permuted(a, b, selection),
     "popc": lambda words, a: bits_set(a),
 }
 
