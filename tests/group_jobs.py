@@ -145,14 +145,18 @@ def continued(rank, size, folder):
 
 
 def zero_one_losses(rank, size, folder, kind, form, temperature):
-    """0/1 losses in memory, in files, with another loss at the end of one part, or too little memory in one process."""
+    """0/1 losses in memory, in files, with another loss in one part, or too little memory in one process."""
     losses, weight = zero_one_game()
     ends = cuts(kind, size, losses.shape[1])
     own = slice(ends[rank], ends[rank + 1])
     level = np.where(np.arange(losses.shape[1]) % 3, 1.0, 2.0)[own] * temperature
     if form == "another loss":
         losses[3, -1, -1] = 0.5
+    if form == "another loss in chunks":
+        losses[3, -150, -1] = 0.5
     given, limit = losses[:, own], {}
+    if form == "another loss in chunks" and rank:
+        given = np.array_split(given, 3, axis=1)
     if form == "files":
         given, limit = Path(folder) / f"zero-one-{rank}.npy", {"memory_limit": 1 << 24}
         np.save(given, losses[:, own].astype(np.uint8))

@@ -16,14 +16,17 @@ COMPRESSED = [
     *[(4, kind, "memory", temperature) for kind in ("uneven", "one empty") for temperature in (0.0, 0.05)],
 ]
 """Games of 0/1 losses; of "uneven" ones the last part is a single sample, which is no smaller when compressed."""
-LEFT_ALONE = [(2, "even", "another loss", 0.0), (2, "even", "little memory", 0.0)]
+LEFT_ALONE = [
+    *[(2, "even", form, 0.0) for form in ("another loss", "little memory")],
+    (4, "one empty", "another loss in chunks", 0.0),
+]
 JOBS = {
     2: [
         *[("zero_one_losses", *job) for size, *job in COMPRESSED + LEFT_ALONE if size == 2],
         ("compression_abandoned", "time limit"),
         ("compression_abandoned", "interrupt"),
     ],
-    4: [("zero_one_losses", *job) for size, *job in COMPRESSED if size == 4],
+    4: [("zero_one_losses", *job) for size, *job in COMPRESSED + LEFT_ALONE if size == 4],
 }
 
 
@@ -56,6 +59,8 @@ def test_zero_one_losses_are_left_alone_by_all_processes_or_by_none(size, kind, 
     losses, weight = zero_one_game()
     if form == "another loss":
         losses[3, -1, -1] = 0.5
+    if form == "another loss in chunks":
+        losses[3, -150, -1] = 0.5
     _, answers = groups(size, "zero_one_losses", kind, form, temperature)
     assert all(shared(answer) == shared(answers[0]) for answer in answers)
     assert [answer["compressed_rows"] for answer in answers] == [None] * size

@@ -97,7 +97,7 @@ def compress_chunks(
     ).astype(bool)
     if abandoned:
         raise _native.Cancelled
-    bytes_read = reading.rows_read * chunks.nbytes // chunks.n_rows if partly else None
+    bytes_read = reading.rows_read * chunks.nbytes // max(chunks.n_rows, 1) if partly else None
     if unfit:
         return bytes_read, None
     sets = _joined(reading.sets, warm, level)
