@@ -160,9 +160,8 @@ class Compressed:
         found = problem.desk.wait("compressed game", solve)
         held = game.nbytes + (found.statistics.peak_memory or 0)
         problem.desk.note(core_rows=found.statistics.core_rows, peak_memory=held)
-        if (
-            found.status is Status.INTERRUPTED
-        ):  # of several processes, where that driver took Ctrl-C for itself
+        # Of several processes, where that driver took Ctrl-C for itself.
+        if found.status is Status.INTERRUPTED:
             problem.desk.interrupt()
         return found
 
@@ -200,9 +199,8 @@ class Compressed:
 
     def _levels(self, attack: ResponseAttack, reducer: Reducer) -> NDArray[np.float64]:
         """The levels of responses, with the same bits on all processes, of which some may have no samples."""
-        if np.ndim(
-            self.temperature
-        ):  # of groups there, of samples here; the first sample is in the first group
+        # Temperatures of groups there, of samples here; the first sample is in the first group.
+        if np.ndim(self.temperature):
             own = (attack.temperature[:, :1] / np.asarray(self.temperature)[:1]).max(axis=1, initial=0.0)
         else:
             own = attack.temperature / self.temperature
