@@ -126,7 +126,9 @@ def test_they_are_where_many_numbers_are_equal(n_attacks, level, isas):
             assert_as_careful_as_numpy(isas, losses, weights, level, few_ulp=2 * FEW_ULP)
 
 
-@pytest.mark.parametrize("order", ["rising", "falling", "a peak at the end", "each sample its own", "by turns"])
+@pytest.mark.parametrize(
+    "order", ["rising", "falling", "a peak at the end", "each sample its own", "by turns"]
+)
 @pytest.mark.parametrize("n_classifiers", [1, 2, 4, 6, 7, 10, 12])
 def test_they_are_wherever_the_largest_score_stands(n_classifiers, order, isas):
     """A pass that meets the scores in turn has to change its shift, now and then or all the time.
